@@ -1,0 +1,337 @@
+package coord
+
+import "fmt"
+
+// apply executes one entry of the log on s and tells what it did.
+//
+// It is a pure function of s, cmd and digest: no clock, no randomness, no map
+// order, no I/O, no goroutine and nothing of this member, so that every member
+// and every replay reaches the same state. A command that is out of place (an
+// old incarnation, a number that is not the next) changes nothing; its proposer
+// sees that in its own record.
+//
+// digest is that of cmd's bytes.
+func (s *state) apply(cmd *command, digest uint64) effects {
+	var eff effects
+	switch cmd.kind {
+	case commandInit:
+		s.applyInit(cmd)
+	case commandHello:
+		eff.hello = s.applyHello(cmd)
+	case commandBatch:
+		s.applyBatch(cmd, digest, &eff)
+	default:
+		// The decoder knows the same kinds: skipping one would make members differ.
+		panic(fmt.Sprintf("coord: unreachable: command kind %d", cmd.kind))
+	}
+	return eff
+}
+
+func (s *state) applyInit(cmd *command) {
+	if s.started() {
+		return
+	}
+	in := cmd.init
+	s.version = in.version
+	s.ensemble = in.ensemble
+	s.timeMS = in.timeMS
+	s.settings = in.settings
+	for i := range in.members {
+		m := &in.members[i]
+		s.members = s.members.with(&memberRecord{id: m.id, addr: m.addr, role: m.role})
+	}
+	s.tree.seed(&s.acls)
+}
+
+func (s *state) applyHello(cmd *command) bool {
+	m := s.members.get(cmd.member)
+	if m == nil || m.removed || m.incarnation != cmd.hello.expected {
+		return false
+	}
+	n := *m
+	n.incarnation++
+	n.nonce = cmd.hello.nonce
+	n.addr = cmd.hello.addr
+	n.number, n.digest, n.results = 0, 0, nil
+	s.members = s.members.with(&n)
+	return true
+}
+
+// applyBatch executes a batch unless it is out of place. If that panics, the
+// batch is recorded as answered with ErrSystemError, and nothing else of it
+// remains: its neighbours in the log are not touched, whatever boundaries the
+// calls of Update had.
+func (s *state) applyBatch(cmd *command, digest uint64, eff *effects) {
+	m := s.members.get(cmd.member)
+	b := cmd.batch
+	if m == nil || m.removed || b.incarnation != m.incarnation || b.number != m.number+1 {
+		return
+	}
+	before := s.freeze()
+	results, fault := s.tryBatch(cmd, eff)
+	if fault != "" {
+		*s = *before
+		*eff = effects{panic: fault}
+		results = make([]result, len(b.requests))
+		for i := range results {
+			s.zxid++
+			results[i] = result{code: ErrSystemError, zxid: s.zxid}
+		}
+	}
+	done := *s.members.get(cmd.member)
+	done.number, done.digest, done.results = b.number, digest, results
+	s.members = s.members.with(&done)
+}
+
+func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault string) {
+	defer func() {
+		if v := recover(); v != nil {
+			fault = fmt.Sprint(v)
+		}
+	}()
+	b := cmd.batch
+	if !s.advance(b.observed) {
+		return refuseAll(b.requests, ErrBadArguments, s.zxid), ""
+	}
+	if b.touch != nil {
+		s.applyTouch(cmd.member, b.touch, eff)
+	}
+	results = make([]result, len(b.requests))
+	for i := range b.requests {
+		x := execution{s: s, m: cmd.member, r: &b.requests[i], eff: eff}
+		results[i] = x.run()
+	}
+	return results, ""
+}
+
+func refuseAll(requests []request, code Code, z ZXID) []result {
+	results := make([]result, len(requests))
+	for i := range results {
+		results[i] = result{code: code, zxid: z}
+	}
+	return results
+}
+
+// advance moves the zxid up to one that the proposer has observed in another
+// group, as a Lamport clock does. A jump that only a defect can cause is
+// refused, because zxids that were skipped are lost for ever.
+func (s *state) advance(observed ZXID) bool {
+	if observed > s.zxid {
+		if observed-s.zxid > maxZXIDJump {
+			return false
+		}
+		s.zxid = observed
+	}
+	return true
+}
+
+// Bounds of group time.
+const (
+	maxTimeStepMS = 60_000 // one mark moves it by at most this
+	maxTimeLeadMS = 5_000  // a stat's time is at most this far ahead of it
+)
+
+// applyTouch records a sign of life. A mark moves group time forward to the
+// leader's clock, by at most twice the time that passed since its last mark: a
+// clock that jumps cannot take the group with it.
+func (s *state) applyTouch(id MemberID, t *touch, eff *effects) {
+	if t.markMS > s.timeMS && t.gapMS > 0 {
+		step := min(t.markMS-s.timeMS, min(t.gapMS, maxTimeStepMS)*2, maxTimeStepMS)
+		s.timeMS += step
+		eff.marked = true
+	}
+	m := *s.members.get(id)
+	m.touches++
+	m.touchedMS = s.timeMS
+	m.freeBytes = t.freeBytes
+	m.lowOnSpace = t.lowOnSpace
+	s.members = s.members.with(&m)
+	for _, c := range t.silences {
+		ses, ok := s.sessions.get(c.session)
+		if !ok || ses.owner != id || ses.incarnation != m.incarnation || ses.silent == c.silent {
+			continue
+		}
+		n := *ses
+		n.silent = c.silent
+		n.touched = m.touches
+		s.sessions.put(&n)
+	}
+	eff.touched = true
+}
+
+// lowOnSpaceFor is how long a member's report that it is short of space counts,
+// in milliseconds of group time: one that died full must not stop the others.
+const lowOnSpaceFor = 30_000
+
+// growthRefused reports whether a voter that is alive is short of space.
+func (s *state) growthRefused() bool {
+	for _, m := range s.members {
+		if m.lowOnSpace && m.role == Voter && !m.removed && s.timeMS-m.touchedMS <= lowOnSpaceFor {
+			return true
+		}
+	}
+	return false
+}
+
+// An execution is one request being applied.
+type execution struct {
+	s   *state
+	m   MemberID // the proposer
+	r   *request
+	eff *effects
+}
+
+func (x *execution) run() result {
+	switch x.r.kind {
+	case requestWrite:
+		x.s.zxid++
+		return result{zxid: x.s.zxid, ops: []opResult{x.op(&x.r.ops[0])}}
+	case requestMulti:
+		x.s.zxid++
+		return result{zxid: x.s.zxid, ops: x.multi()}
+	case requestOpenSession:
+		x.s.zxid++
+		return x.openSession()
+	case requestCloseSession:
+		x.s.zxid++
+		return x.closeSession()
+	case requestExpire:
+		return x.expire()
+	case requestReap:
+		return x.reap()
+	}
+	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
+}
+
+// multi executes all operations or none. Each sees what the earlier ones did.
+// After a failure the results are ZooKeeper's: no error before the operation
+// that failed, ErrRuntimeInconsistency behind it.
+func (x *execution) multi() []opResult {
+	before, events := x.s.freeze(), len(x.eff.events)
+	results := make([]opResult, len(x.r.ops))
+	for i := range x.r.ops {
+		results[i] = x.op(&x.r.ops[i])
+		if results[i].code == codeOK {
+			continue
+		}
+		*x.s = *before
+		x.eff.events = x.eff.events[:events]
+		for j := range results {
+			switch {
+			case j < i:
+				results[j] = opResult{}
+			case j > i:
+				results[j] = opResult{code: ErrRuntimeInconsistency}
+			}
+		}
+		break
+	}
+	return results
+}
+
+// nowMS is the time that a stat gets: the proposer's, kept near group time.
+func (x *execution) nowMS() int64 {
+	return min(max(x.r.timeMS, x.s.timeMS), x.s.timeMS+maxTimeLeadMS)
+}
+
+// checkSession refuses a request whose session has ended or whose handle was
+// replaced. The member's own requests have no session.
+func (x *execution) checkSession() Code {
+	if x.r.session == 0 {
+		return codeOK
+	}
+	ses, ok := x.s.sessions.get(x.r.session)
+	switch {
+	case !ok:
+		return ErrSessionExpired
+	case ses.generation != x.r.generation:
+		return ErrSessionMoved
+	}
+	return codeOK
+}
+
+func (x *execution) publish(t EventType, path string) {
+	x.eff.events = append(x.eff.events, Event{Type: t, Path: path, ZXID: x.s.zxid})
+}
+
+func (x *execution) openSession() result {
+	m := x.s.members.get(x.m)
+	timeout := min(max(x.r.timeoutMS, x.s.settings.minSessionTimeoutMS), x.s.settings.maxSessionTimeoutMS)
+	// The id is the zxid of the opening: unique in the ensemble for ever, because
+	// only the root group opens sessions.
+	ses := &session{
+		id: SessionID(x.s.zxid), timeoutMS: timeout, password: x.r.password, identities: x.r.identities,
+		owner: x.m, incarnation: m.incarnation, generation: 1, touched: m.touches,
+	}
+	x.s.sessions.put(ses)
+	return result{zxid: x.s.zxid, session: ses.id, timeoutMS: timeout}
+}
+
+func (x *execution) closeSession() result {
+	if code := x.checkSession(); code != codeOK {
+		return result{code: code, zxid: x.s.zxid}
+	}
+	if ses, ok := x.s.sessions.get(x.r.session); ok {
+		x.endSession(ses)
+	}
+	return result{zxid: x.s.zxid}
+}
+
+// endSession removes a session and all its ephemerals under the zxid at hand.
+func (x *execution) endSession(ses *session) {
+	var keys []treeKey
+	for k := range x.s.sessions.ephemeralsOf(ses.id) {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		n, ok := x.s.tree.lookup(k)
+		if !ok {
+			panic("coord: S2: listed ephemeral is not in the tree: " + k.path())
+		}
+		x.remove(k, n)
+	}
+	x.s.sessions.drop(ses)
+	x.eff.ended = append(x.eff.ended, ses.id)
+}
+
+// expire ends those sessions of the leader's list that nothing has extended
+// since the leader looked. Each has a zxid of its own.
+func (x *execution) expire() result {
+	for _, e := range x.r.expiries {
+		ses, ok := x.s.sessions.get(e.session)
+		if !ok || ses.generation != e.generation || ses.lastTouch(x.s.members.get(ses.owner)) != e.touched {
+			continue
+		}
+		x.s.zxid++
+		x.endSession(ses)
+	}
+	return result{zxid: x.s.zxid}
+}
+
+// reap deletes those znodes of the leader's list that are still as the leader
+// saw them. Each has a zxid of its own.
+func (x *execution) reap() result {
+	for _, c := range x.r.reaps {
+		k, ok := keyOf(c.path)
+		if !ok {
+			continue
+		}
+		n, ok := x.s.tree.lookup(k)
+		if !ok || !reapableKind(n.kind) || n.children != 0 ||
+			n.czxid != c.czxid || n.mzxid != c.mzxid || n.stat().Cversion != c.cversion {
+			continue
+		}
+		x.s.zxid++
+		x.remove(k, n)
+	}
+	return result{zxid: x.s.zxid}
+}
+
+// remove takes a znode without children out of the tree.
+func (x *execution) remove(k treeKey, n *znode) {
+	x.s.tree.remove(k, n, x.s.zxid)
+	if n.owner != 0 {
+		x.s.sessions.ephemerals.remove(ephemeralRef{n.owner, k})
+	}
+	x.publish(NodeDeleted, k.path())
+}

@@ -1,0 +1,634 @@
+package coord
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// errNewerFormat says that a command or snapshot was written by a newer binary.
+var errNewerFormat = errors.New("format version is newer than this binary")
+
+// errMalformed says that bytes are not what this binary writes.
+var errMalformed = errors.New("malformed")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// digestOf returns what tells two commands of the same number apart.
+func digestOf(b []byte) uint64 {
+	return uint64(crc32.Checksum(b, castagnoli))<<32 | uint64(uint32(len(b)))
+}
+
+// An encoder writes msgpack into a buffer that never fails.
+type encoder struct {
+	buf bytes.Buffer
+	m   *msgpack.Encoder
+}
+
+func newEncoder() *encoder {
+	e := &encoder{}
+	e.m = msgpack.NewEncoder(&e.buf)
+	return e
+}
+
+func must(err error) {
+	if err != nil {
+		panic("coord: unreachable: encoding into memory: " + err.Error())
+	}
+}
+
+func (e *encoder) array(n int)       { must(e.m.EncodeArrayLen(n)) }
+func (e *encoder) uint(v uint64)     { must(e.m.EncodeUint(v)) }
+func (e *encoder) int(v int64)       { must(e.m.EncodeInt(v)) }
+func (e *encoder) bool(v bool)       { must(e.m.EncodeBool(v)) }
+func (e *encoder) string(s string)   { must(e.m.EncodeString(s)) }
+func (e *encoder) bytes(b []byte)    { must(e.m.EncodeBytes(b)) } // nil stays nil
+func (e *encoder) null()             { must(e.m.EncodeNil()) }
+func (e *encoder) kind(v uint8)      { e.uint(uint64(v)) }
+func (e *encoder) member(m MemberID) { e.uint(uint64(m)) }
+
+// A decoder reads msgpack from memory. The first fault sticks; what is read
+// behind it is zero. No length is believed that the remaining input cannot hold.
+type decoder struct {
+	in  *bytes.Reader
+	m   *msgpack.Decoder
+	err error
+	tmp []byte
+}
+
+func newDecoder(b []byte) *decoder {
+	in := bytes.NewReader(b)
+	return &decoder{in: in, m: msgpack.NewDecoder(in)}
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s", errMalformed, fmt.Sprintf(format, args...))
+	}
+}
+
+// done returns the first fault; input that is left over is one.
+func (d *decoder) done() error {
+	if d.err == nil && d.in.Len() != 0 {
+		d.fail("%d bytes behind the end", d.in.Len())
+	}
+	return d.err
+}
+
+func (d *decoder) keep(err error) {
+	if err != nil && d.err == nil {
+		d.err = fmt.Errorf("%w: %w", errMalformed, err)
+	}
+}
+
+// arrayLen reads the length of an array of at most most elements, or -1 for nil.
+func (d *decoder) arrayLen(most int) int {
+	if d.err != nil {
+		return 0
+	}
+	n, err := d.m.DecodeArrayLen()
+	d.keep(err)
+	if n > most || n > d.in.Len() {
+		d.fail("array of %d elements, the limit is %d and %d bytes are left", n, most, d.in.Len())
+	}
+	if d.err != nil {
+		return 0
+	}
+	return n
+}
+
+// array reads the head of an array that must have n elements.
+func (d *decoder) array(n int) {
+	if got := d.arrayLen(n); d.err == nil && got != n {
+		d.fail("array of %d elements, want %d", got, n)
+	}
+}
+
+// list reads the head of an array of any length up to most; nil is no list.
+func (d *decoder) list(most int) int {
+	n := d.arrayLen(most)
+	if n < 0 {
+		d.fail("nil, want an array")
+		return 0
+	}
+	return n
+}
+
+func (d *decoder) uint() uint64 {
+	if d.err != nil {
+		return 0
+	}
+	v, err := d.m.DecodeUint64()
+	d.keep(err)
+	return v
+}
+
+func (d *decoder) int() int64 {
+	if d.err != nil {
+		return 0
+	}
+	v, err := d.m.DecodeInt64()
+	d.keep(err)
+	return v
+}
+
+func (d *decoder) int32() int32 {
+	v := d.int()
+	if int64(int32(v)) != v {
+		d.fail("%d does not fit 32 bits", v)
+		return 0
+	}
+	return int32(v)
+}
+
+// small reads a number of at most most.
+func (d *decoder) small(most uint64) uint64 {
+	v := d.uint()
+	if v > most {
+		d.fail("%d, the limit is %d", v, most)
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) bool() bool {
+	if d.err != nil {
+		return false
+	}
+	v, err := d.m.DecodeBool()
+	d.keep(err)
+	return v
+}
+
+// blobLen reads the length of a string or byte string, or -1 for nil.
+func (d *decoder) blobLen() int {
+	if d.err != nil {
+		return -1
+	}
+	n, err := d.m.DecodeBytesLen()
+	d.keep(err)
+	if n > d.in.Len() {
+		d.fail("%d bytes announced, %d left", n, d.in.Len())
+	}
+	if d.err != nil {
+		return -1
+	}
+	return n
+}
+
+// bytes reads a byte string of its own memory; nil stays nil.
+func (d *decoder) bytes() []byte {
+	n := d.blobLen()
+	if n < 0 {
+		return nil
+	}
+	b := make([]byte, n)
+	d.keep(d.m.ReadFull(b))
+	return b
+}
+
+func (d *decoder) string() string {
+	n := d.blobLen()
+	if n < 0 {
+		d.fail("nil, want a string")
+		return ""
+	}
+	if cap(d.tmp) < n {
+		d.tmp = make([]byte, n)
+	}
+	b := d.tmp[:n]
+	d.keep(d.m.ReadFull(b))
+	return string(b)
+}
+
+func (d *decoder) null() {
+	if d.err == nil {
+		d.keep(d.m.DecodeNil())
+	}
+}
+
+// isNil reports whether a nil comes next, without reading it.
+func (d *decoder) isNil() bool {
+	if d.err != nil {
+		return false
+	}
+	c, err := d.m.PeekCode()
+	d.keep(err)
+	return err == nil && c == 0xc0
+}
+
+func (e *encoder) command(c *command) {
+	e.array(5)
+	e.uint(formatVersion)
+	e.kind(uint8(c.kind))
+	e.uint(uint64(c.group))
+	e.member(c.member)
+	switch c.kind {
+	case commandInit:
+		e.init(c.init)
+	case commandHello:
+		e.array(3)
+		e.uint(c.hello.expected)
+		e.uint(c.hello.nonce)
+		e.string(c.hello.addr)
+	case commandBatch:
+		e.batch(c.batch)
+	}
+}
+
+// decodeCommand reads one entry of the log. Everything it returns has its own
+// memory. A command of a newer format satisfies errors.Is for errNewerFormat.
+func decodeCommand(b []byte) (*command, error) {
+	d := newDecoder(b)
+	n := d.list(maxRequests)
+	version := d.uint()
+	if d.err == nil && version > formatVersion {
+		return nil, fmt.Errorf("%w: version %d, this binary knows %d", errNewerFormat, version, formatVersion)
+	}
+	if d.err == nil && (n != 5 || version == 0) {
+		d.fail("command of version %d with %d fields", version, n)
+	}
+	c := &command{kind: commandKind(d.small(255)), group: GroupID(d.uint()), member: MemberID(d.uint())}
+	switch c.kind {
+	case commandInit:
+		c.init = d.init()
+	case commandHello:
+		d.array(3)
+		c.hello = &helloCommand{expected: d.uint(), nonce: d.uint(), addr: d.string()}
+	case commandBatch:
+		c.batch = d.batch()
+	default:
+		d.fail("command kind %d", c.kind)
+	}
+	return c, d.done()
+}
+
+func (e *encoder) init(c *initCommand) {
+	e.array(5)
+	e.uint(uint64(c.version))
+	e.string(c.ensemble)
+	e.int(c.timeMS)
+	e.settings(&c.settings)
+	e.array(len(c.members))
+	for i := range c.members {
+		e.array(3)
+		e.member(c.members[i].id)
+		e.string(c.members[i].addr)
+		e.kind(uint8(c.members[i].role))
+	}
+}
+
+func (d *decoder) init() *initCommand {
+	d.array(5)
+	c := &initCommand{version: uint32(d.small(1 << 31)), ensemble: d.string(), timeMS: d.int(), settings: d.settings()}
+	if d.err == nil && c.version == 0 {
+		d.fail("initial version 0")
+	}
+	c.members = make([]memberRecord, d.list(maxMembers))
+	for i := range c.members {
+		d.array(3)
+		c.members[i] = memberRecord{id: MemberID(d.uint()), addr: d.string(), role: MemberRole(d.small(uint64(Observer)))}
+		if d.err == nil && c.members[i].id == 0 {
+			d.fail("member id 0")
+		}
+	}
+	return c
+}
+
+func (e *encoder) settings(s *settings) {
+	e.array(4)
+	e.int(s.maxDataBytes)
+	e.int(s.minSessionTimeoutMS)
+	e.int(s.maxSessionTimeoutMS)
+	e.bool(s.ttlNodes)
+}
+
+func (d *decoder) settings() settings {
+	d.array(4)
+	return settings{maxDataBytes: d.int(), minSessionTimeoutMS: d.int(), maxSessionTimeoutMS: d.int(), ttlNodes: d.bool()}
+}
+
+func (e *encoder) batch(b *batchCommand) {
+	e.array(5)
+	e.uint(b.incarnation)
+	e.uint(b.number)
+	e.uint(uint64(b.observed))
+	if b.touch == nil {
+		e.null()
+	} else {
+		e.touch(b.touch)
+	}
+	e.array(len(b.requests))
+	for i := range b.requests {
+		e.request(&b.requests[i])
+	}
+}
+
+func (d *decoder) batch() *batchCommand {
+	d.array(5)
+	b := &batchCommand{incarnation: d.uint(), number: d.uint(), observed: ZXID(d.uint())}
+	if d.isNil() {
+		d.null()
+	} else {
+		b.touch = d.touch()
+	}
+	b.requests = make([]request, d.list(maxRequests))
+	for i := range b.requests {
+		d.request(&b.requests[i])
+		if d.err != nil {
+			break
+		}
+	}
+	return b
+}
+
+func (e *encoder) touch(t *touch) {
+	e.array(5)
+	e.int(t.markMS)
+	e.int(t.gapMS)
+	e.uint(t.freeBytes)
+	e.bool(t.lowOnSpace)
+	e.array(len(t.silences))
+	for _, s := range t.silences {
+		e.array(2)
+		e.uint(uint64(s.session))
+		e.bool(s.silent)
+	}
+}
+
+func (d *decoder) touch() *touch {
+	d.array(5)
+	t := &touch{markMS: d.int(), gapMS: d.int(), freeBytes: d.uint(), lowOnSpace: d.bool()}
+	if n := d.list(maxSilences); n > 0 {
+		t.silences = make([]silence, n)
+	}
+	for i := range t.silences {
+		d.array(2)
+		t.silences[i] = silence{SessionID(d.uint()), d.bool()}
+	}
+	return t
+}
+
+func (e *encoder) request(r *request) {
+	e.array(6)
+	e.kind(uint8(r.kind))
+	e.uint(uint64(r.session))
+	e.uint(r.generation)
+	e.ids(r.identities)
+	e.int(r.timeMS)
+	switch r.kind {
+	case requestWrite:
+		e.op(&r.ops[0])
+	case requestMulti:
+		e.array(len(r.ops))
+		for i := range r.ops {
+			e.op(&r.ops[i])
+		}
+	case requestOpenSession:
+		e.array(2)
+		e.int(r.timeoutMS)
+		e.bytes(r.password[:])
+	case requestCloseSession:
+		e.null()
+	case requestExpire:
+		e.array(len(r.expiries))
+		for _, x := range r.expiries {
+			e.array(3)
+			e.uint(uint64(x.session))
+			e.uint(x.generation)
+			e.uint(x.touched)
+		}
+	case requestReap:
+		e.array(len(r.reaps))
+		for _, x := range r.reaps {
+			e.array(4)
+			e.string(x.path)
+			e.uint(uint64(x.czxid))
+			e.uint(uint64(x.mzxid))
+			e.int(int64(x.cversion))
+		}
+	}
+}
+
+func (d *decoder) request(r *request) {
+	d.array(6)
+	r.kind = requestKind(d.small(255))
+	r.session = SessionID(d.uint())
+	r.generation = d.uint()
+	r.identities = d.ids()
+	r.timeMS = d.int()
+	switch r.kind {
+	case requestWrite:
+		r.ops = make([]op, 1)
+		d.op(&r.ops[0])
+	case requestMulti:
+		r.ops = make([]op, d.list(maxOpsPerMulti))
+		for i := range r.ops {
+			d.op(&r.ops[i])
+			if d.err != nil {
+				break
+			}
+		}
+	case requestOpenSession:
+		d.array(2)
+		r.timeoutMS = d.int()
+		d.password(&r.password)
+	case requestCloseSession:
+		d.null()
+	case requestExpire:
+		r.expiries = make([]expiry, d.list(maxExpiries))
+		for i := range r.expiries {
+			d.array(3)
+			r.expiries[i] = expiry{SessionID(d.uint()), d.uint(), d.uint()}
+		}
+	case requestReap:
+		r.reaps = make([]reap, d.list(maxExpiries))
+		for i := range r.reaps {
+			d.array(4)
+			r.reaps[i] = reap{d.string(), ZXID(d.uint()), ZXID(d.uint()), d.int32()}
+		}
+	default:
+		d.fail("request kind %d", r.kind)
+	}
+}
+
+func (d *decoder) password(p *[16]byte) {
+	if b := d.bytes(); len(b) == len(p) {
+		copy(p[:], b)
+	} else {
+		d.fail("password of %d bytes", len(b))
+	}
+}
+
+func (e *encoder) ids(ids []ID) {
+	if ids == nil {
+		e.null()
+		return
+	}
+	e.array(len(ids))
+	for _, id := range ids {
+		e.array(2)
+		e.string(id.Scheme)
+		e.string(id.ID)
+	}
+}
+
+func (d *decoder) ids() []ID {
+	n := d.arrayLen(maxIdentities)
+	if n < 0 || d.err != nil {
+		return nil
+	}
+	ids := make([]ID, n)
+	for i := range ids {
+		d.array(2)
+		ids[i] = ID{d.string(), d.string()}
+	}
+	return ids
+}
+
+func (e *encoder) op(o *op) {
+	e.array(5)
+	e.kind(uint8(o.kind))
+	e.string(o.path)
+	e.int(int64(o.version))
+	e.uint(uint64(o.czxid))
+	switch o.kind {
+	case opCreate:
+		e.array(5)
+		e.bytes(o.data)
+		e.kind(uint8(o.mode))
+		e.int(o.ttlMS)
+		e.acl(o.acl)
+		e.bool(o.parents)
+	case opSetData:
+		e.bytes(o.data)
+	case opSetACL:
+		e.acl(o.acl)
+	case opAdd:
+		e.int(o.delta)
+	case opCheckChildren:
+		e.int(int64(o.count))
+	case opDelete, opCheck, opCheckAbsent:
+		e.null()
+	}
+}
+
+func (d *decoder) op(o *op) {
+	d.array(5)
+	o.kind = opKind(d.small(255))
+	o.path = d.string()
+	o.version = d.int32()
+	o.czxid = ZXID(d.uint())
+	switch o.kind {
+	case opCreate:
+		d.array(5)
+		o.data = d.bytes()
+		o.mode = CreateMode(d.small(255))
+		o.ttlMS = d.int()
+		o.acl = d.acl()
+		o.parents = d.bool()
+	case opSetData:
+		o.data = d.bytes()
+	case opSetACL:
+		o.acl = d.acl()
+	case opAdd:
+		o.delta = d.int()
+	case opCheckChildren:
+		o.count = d.int32()
+	case opDelete, opCheck, opCheckAbsent:
+		d.null()
+	default:
+		d.fail("operation kind %d", o.kind)
+	}
+}
+
+func (e *encoder) acl(list []ACL) {
+	if list == nil {
+		e.null()
+		return
+	}
+	e.array(len(list))
+	for _, a := range list {
+		e.array(3)
+		e.uint(uint64(a.Perms))
+		e.string(a.ID.Scheme)
+		e.string(a.ID.ID)
+	}
+}
+
+func (d *decoder) acl() []ACL {
+	n := d.arrayLen(maxACLEntries)
+	if n < 0 || d.err != nil {
+		return nil
+	}
+	list := make([]ACL, n)
+	for i := range list {
+		d.array(3)
+		list[i] = ACL{Perm(d.small(1<<32 - 1)), ID{d.string(), d.string()}}
+	}
+	return list
+}
+
+func (e *encoder) result(r *result) {
+	e.array(5)
+	e.int(int64(r.code))
+	e.uint(uint64(r.zxid))
+	e.uint(uint64(r.session))
+	e.int(r.timeoutMS)
+	e.array(len(r.ops))
+	for i := range r.ops {
+		o := &r.ops[i]
+		e.array(4)
+		e.int(int64(o.code))
+		e.string(o.path)
+		e.int(o.value)
+		e.stat(&o.stat)
+	}
+}
+
+func (d *decoder) result(r *result) {
+	d.array(5)
+	r.code = Code(d.int32())
+	r.zxid = ZXID(d.uint())
+	r.session = SessionID(d.uint())
+	r.timeoutMS = d.int()
+	if n := d.list(maxOpsPerMulti); n > 0 {
+		r.ops = make([]opResult, n)
+	}
+	for i := range r.ops {
+		o := &r.ops[i]
+		d.array(4)
+		o.code = Code(d.int32())
+		o.path = d.string()
+		o.value = d.int()
+		d.stat(&o.stat)
+	}
+}
+
+func (e *encoder) stat(s *Stat) {
+	e.array(11)
+	e.uint(uint64(s.Czxid))
+	e.uint(uint64(s.Mzxid))
+	e.uint(uint64(s.Pzxid))
+	e.int(s.Ctime)
+	e.int(s.Mtime)
+	e.int(int64(s.Version))
+	e.int(int64(s.Cversion))
+	e.int(int64(s.Aversion))
+	e.uint(uint64(s.EphemeralOwner))
+	e.int(int64(s.DataLength))
+	e.int(int64(s.NumChildren))
+}
+
+func (d *decoder) stat(s *Stat) {
+	d.array(11)
+	*s = Stat{
+		Czxid: ZXID(d.uint()), Mzxid: ZXID(d.uint()), Pzxid: ZXID(d.uint()),
+		Ctime: d.int(), Mtime: d.int(),
+		Version: d.int32(), Cversion: d.int32(), Aversion: d.int32(),
+		EphemeralOwner: SessionID(d.uint()), DataLength: d.int32(), NumChildren: d.int32(),
+	}
+}

@@ -1,0 +1,40 @@
+package coord
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// A Digest is a checksum of everything in one group that clients can see: the
+// zxid, the znodes with their data, ACLs and stats, and the sessions. Members
+// at the same zxid have the same digest.
+type Digest [sha256.Size]byte
+
+// String returns the digest in hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// digest computes the digest of s. It walks everything. What moves without a
+// zxid (touches, owners of sessions, group time) is left out.
+func (s *state) digest() Digest {
+	h := sha256.New()
+	e := newEncoder()
+	flush := func() {
+		h.Write(e.buf.Bytes())
+		e.buf.Reset()
+	}
+	e.uint(uint64(s.version))
+	e.uint(uint64(s.zxid))
+	for ses := range s.sessions.byID.all() {
+		e.uint(uint64(ses.id))
+		e.int(ses.timeoutMS)
+		e.bytes(ses.password[:])
+		e.ids(ses.identities)
+		flush()
+	}
+	for it := range s.tree.nodes.all() {
+		e.znode(it.key, it.node, 0)
+		e.string(it.node.acl.canonical)
+		flush()
+	}
+	return Digest(h.Sum(nil))
+}

@@ -1,0 +1,232 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A Code is the outcome of one operation, numbered as ZooKeeper numbers it
+// (KeeperException.Code); coord's own codes start at -1000. Every Code but zero
+// is an error and is its own sentinel: test for it with [errors.Is]. The number
+// goes into the replicated log and onto the wire, so a Code, once released,
+// never changes meaning.
+type Code int32
+
+// The answers of an ensemble. All of them are definite: the operation had no
+// effect.
+const (
+	codeOK Code = 0
+
+	// ErrSystemError says that the ensemble failed to execute the operation
+	// because of a defect; every member failed alike and nothing was changed.
+	ErrSystemError Code = -1
+	// ErrRuntimeInconsistency marks the operations of a failed [Coordinator.Multi]
+	// that come after the one that failed.
+	ErrRuntimeInconsistency Code = -2
+	// ErrMarshalling says that a request cannot be decoded or is of a form that
+	// the operation does not accept.
+	ErrMarshalling Code = -5
+	// ErrUnimplemented says that the operation is switched off in this ensemble.
+	ErrUnimplemented Code = -6
+	// ErrBadArguments says that a path or another argument is malformed.
+	ErrBadArguments Code = -8
+	// ErrNoNode says that the znode, or the parent of the znode to create, does
+	// not exist.
+	ErrNoNode Code = -101
+	// ErrNoAuth says that the ACL of the znode, or of its parent for create and
+	// delete, does not let the caller do this.
+	ErrNoAuth Code = -102
+	// ErrBadVersion says that a condition of the operation does not hold: the
+	// version, the czxid or the number of children is another one.
+	ErrBadVersion Code = -103
+	// ErrNoChildrenForEphemerals says that the parent is ephemeral.
+	ErrNoChildrenForEphemerals Code = -108
+	// ErrNodeExists says that the znode exists already.
+	ErrNodeExists Code = -110
+	// ErrNotEmpty says that the znode to delete has children.
+	ErrNotEmpty Code = -111
+	// ErrSessionExpired says that the session has ended: the ensemble expired or
+	// closed it, or its own deadline has passed.
+	ErrSessionExpired Code = -112
+	// ErrInvalidACL says that an ACL is empty or has an entry of an unknown
+	// scheme or form.
+	ErrInvalidACL Code = -114
+	// ErrAuthFailed says that a credential was not accepted.
+	ErrAuthFailed Code = -115
+	// ErrSessionMoved says that the session was resumed elsewhere and this handle
+	// is void.
+	ErrSessionMoved Code = -118
+	// ErrQuotaExceeded says that a quota would be exceeded.
+	ErrQuotaExceeded Code = -125
+
+	// ErrTooLarge says that data, a path, an ACL or a list of operations exceeds
+	// its limit.
+	ErrTooLarge Code = -1000
+	// ErrNotANumber says that the data to add to is not a decimal 64-bit number.
+	ErrNotANumber Code = -1001
+	// ErrOverflow says that adding would leave the range of a 64-bit number.
+	ErrOverflow Code = -1002
+	// ErrNoSpace says that a voting member is short of disk space: the ensemble
+	// takes deletes and sessions but no growth until it has space again.
+	ErrNoSpace Code = -1003
+	// ErrWrongGroup says that the group asked does not serve this path.
+	ErrWrongGroup Code = -1004
+)
+
+var codeTexts = map[Code]string{
+	codeOK:                     "ok",
+	ErrSystemError:             "system error",
+	ErrRuntimeInconsistency:    "not executed because an earlier operation failed",
+	ErrMarshalling:             "malformed request",
+	ErrUnimplemented:           "not available in this ensemble",
+	ErrBadArguments:            "bad arguments",
+	ErrNoNode:                  "no such znode",
+	ErrNoAuth:                  "not allowed by the ACL",
+	ErrBadVersion:              "version or other condition does not match",
+	ErrNoChildrenForEphemerals: "ephemeral znodes cannot have children",
+	ErrNodeExists:              "znode already exists",
+	ErrNotEmpty:                "znode has children",
+	ErrSessionExpired:          "session expired",
+	ErrInvalidACL:              "invalid ACL",
+	ErrAuthFailed:              "authentication failed",
+	ErrSessionMoved:            "session moved to another handle",
+	ErrQuotaExceeded:           "quota exceeded",
+	ErrTooLarge:                "over the size limit",
+	ErrNotANumber:              "data is not a 64-bit decimal number",
+	ErrOverflow:                "number overflows 64 bits",
+	ErrNoSpace:                 "a member is short of disk space",
+	ErrWrongGroup:              "path is served by another group",
+}
+
+// Error returns a short text, for example "no such znode".
+func (c Code) Error() string {
+	if s, ok := codeTexts[c]; ok {
+		return s
+	}
+	return "code " + strconv.Itoa(int(c))
+}
+
+// err turns c into an error, mapping success to a true nil: a zero Code in an
+// error would not be nil.
+func (c Code) err() error {
+	if c == codeOK {
+		return nil
+	}
+	return c
+}
+
+// Conditions of this process, as opposed to answers of the ensemble.
+var (
+	// ErrClosed is returned by every call on a Coordinator, Session or Watch
+	// after it was closed.
+	ErrClosed = errors.New("closed")
+
+	// ErrSuspended is returned by reads while this member has no contact with a
+	// quorum, so that its state may be stale. [AllowStale] reads anyway.
+	ErrSuspended = errors.New("suspended: no contact with a quorum")
+
+	// ErrUnknownOutcome marks the error of a write whose caller stopped waiting
+	// (its context or [Config.OperationTimeout] ended, or the Coordinator was
+	// closed) after the write had been handed to the log: it may or may not be
+	// applied. Nothing marked so was refused; nothing not marked so was applied.
+	ErrUnknownOutcome = errors.New("outcome unknown")
+
+	// ErrTimeout is the cause when [Config.OperationTimeout] ended a call whose
+	// context had not.
+	ErrTimeout = errors.New("operation timed out")
+
+	// ErrNotMember is returned by [Open] when the ensemble does not know
+	// this member, or knows it as removed.
+	ErrNotMember = errors.New("not a member of this ensemble")
+
+	// ErrFailed is returned by every call after this member had to stop itself:
+	// [Coordinator.Health] says why.
+	ErrFailed = errors.New("member failed")
+)
+
+// An OpError says which operation failed, on which path, and why.
+type OpError struct {
+	Op   string // the method in lower case, for example "create" or "setData"
+	Path string // as the caller gave it; empty where there is none
+	Err  error  // usually a Code; use errors.Is
+
+	// Detail names the value and the limit, where there is something to say
+	// beyond Err.
+	Detail string
+}
+
+// Error returns for example "coord: create /a/b: no such znode".
+func (e *OpError) Error() string {
+	var b strings.Builder
+	b.WriteString("coord: ")
+	b.WriteString(e.Op)
+	if e.Path != "" {
+		b.WriteString(" ")
+		b.WriteString(quotePath(e.Path))
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	if e.Detail != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Detail)
+	}
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// A MultiError is the error of a [Coordinator.Multi] in which an operation
+// failed: none of its operations was applied.
+type MultiError struct {
+	// Index is the position of the operation that failed.
+	Index int
+	// Err says which operation that was and why it failed.
+	Err *OpError
+	// Results has one element for each operation, as ZooKeeper reports them: nil
+	// before Index, the failure at Index, [ErrRuntimeInconsistency] behind it.
+	Results []error
+}
+
+// Error returns for example "coord: multi: operation 2: setData /a: no such znode".
+func (e *MultiError) Error() string {
+	return fmt.Sprintf("coord: multi: operation %d: %s", e.Index, strings.TrimPrefix(e.Err.Error(), "coord: "))
+}
+
+// Unwrap returns e.Err.
+func (e *MultiError) Unwrap() error { return e.Err }
+
+// An OutcomeError is the error of a write whose outcome is not known. It
+// satisfies errors.Is for [ErrUnknownOutcome] and for the reason why the caller
+// stopped waiting.
+type OutcomeError struct {
+	cause error
+	p     *pending
+}
+
+// Error names the reason for which the caller stopped waiting.
+func (e *OutcomeError) Error() string {
+	return ErrUnknownOutcome.Error() + ": " + e.cause.Error()
+}
+
+// Unwrap returns ErrUnknownOutcome and the reason.
+func (e *OutcomeError) Unwrap() []error { return []error{ErrUnknownOutcome, e.cause} }
+
+// Outcome waits until the outcome is known or ctx ends. It returns nil if the
+// write was applied, and the write's own error if it was refused. If the
+// Coordinator was closed before the outcome was known, it stays unknown and the
+// error satisfies errors.Is for [ErrUnknownOutcome].
+func (e *OutcomeError) Outcome(ctx context.Context) error {
+	select {
+	case <-e.p.done:
+		if e.p.err != nil {
+			return e.p.err
+		}
+		return e.p.result.firstError().err()
+	case <-ctx.Done():
+		return &OutcomeError{cause: context.Cause(ctx), p: e.p}
+	}
+}

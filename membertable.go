@@ -1,0 +1,109 @@
+package coord
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// A MemberRole says what a member does in its groups.
+type MemberRole uint8
+
+const (
+	// Voter members elect leaders and make up the quorum.
+	Voter MemberRole = iota
+	// Observer members replicate and serve, but do not vote.
+	Observer
+)
+
+// String returns the role in lower case.
+func (r MemberRole) String() string {
+	switch r {
+	case Voter:
+		return "voter"
+	case Observer:
+		return "observer"
+	}
+	return fmt.Sprintf("MemberRole(%d)", uint8(r))
+}
+
+// A memberRecord is what a group knows about one member. It is immutable.
+type memberRecord struct {
+	id      MemberID
+	addr    string
+	role    MemberRole
+	removed bool // a tombstone: the id is never used again
+
+	// incarnation counts the starts of the member that this group has seen: each
+	// process asks for the next one with a hello before it proposes anything
+	// else. nonce is the process's own number, so that a hello that is applied
+	// twice is recognised.
+	incarnation uint64
+	nonce       uint64
+
+	// number, digest and results are those of the last batch of this
+	// incarnation. The same number again gives the same results (exactly once).
+	number  uint64
+	digest  uint64
+	results []result
+
+	touches    uint64 // counts the touches of all incarnations
+	touchedMS  int64  // group time at the last touch
+	freeBytes  uint64 // on the member's disk, at the last touch; 0 is unknown
+	lowOnSpace bool   // the member reported too little space for growth
+}
+
+// A memberTable holds the member records of a group in the order of their ids.
+// There are few, so it is a slice that is copied when it changes.
+//
+// Invariants, checked by violations:
+//
+//	M1  ids are not zero and strictly increasing
+//	M2  a member that was never started has incarnation 0 and no batch
+type memberTable []*memberRecord
+
+func (t memberTable) index(id MemberID) (int, bool) {
+	return slices.BinarySearchFunc(t, id, func(m *memberRecord, id MemberID) int {
+		switch {
+		case m.id < id:
+			return -1
+		case m.id > id:
+			return 1
+		}
+		return 0
+	})
+}
+
+// get returns the record of a member, or nil.
+func (t memberTable) get(id MemberID) *memberRecord {
+	if i, ok := t.index(id); ok {
+		return t[i]
+	}
+	return nil
+}
+
+// with returns a table in which m stands for its id.
+func (t memberTable) with(m *memberRecord) memberTable {
+	i, ok := t.index(m.id)
+	if !ok {
+		return slices.Insert(slices.Clone(t), i, m)
+	}
+	out := slices.Clone(t)
+	out[i] = m
+	return out
+}
+
+func (t memberTable) violations() iter.Seq[error] {
+	return func(yield func(error) bool) {
+		last := MemberID(0)
+		for _, m := range t {
+			if m.id <= last && !yield(fmt.Errorf("M1: member %v behind member %v", m.id, last)) {
+				return
+			}
+			last = m.id
+			if m.incarnation == 0 && (m.number != 0 || m.touches != 0 || m.nonce != 0) && !yield(fmt.Errorf("M2: member %v acted before its hello", m.id)) {
+				return
+			}
+		}
+	}
+}

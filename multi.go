@@ -1,0 +1,107 @@
+package coord
+
+import "strconv"
+
+// An Op is one operation of a [Coordinator.Multi]. The functions whose names end
+// in Op make one.
+type Op struct{ op op }
+
+// An OpResult is the answer to one operation of a [Coordinator.Multi].
+type OpResult struct {
+	Path  string // of a create, with the sequence number
+	Stat  Stat   // as of that operation; zero for DeleteOp and CheckAbsentOp
+	Value int64  // of an AddOp: the sum
+}
+
+// CreateOp creates a znode, as [Coordinator.Create] does.
+func CreateOp(path string, data []byte, opts ...CreateOption) Op {
+	o := op{kind: opCreate, path: path, data: data, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applyCreate(&o)
+	}
+	return Op{o}
+}
+
+// SetDataOp sets the data of a znode, as [Coordinator.SetData] does.
+func SetDataOp(path string, data []byte, opts ...SetDataOption) Op {
+	o := op{kind: opSetData, path: path, data: data, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applySetData(&o)
+	}
+	return Op{o}
+}
+
+// DeleteOp deletes a znode, as [Coordinator.Delete] does.
+func DeleteOp(path string, opts ...DeleteOption) Op {
+	o := op{kind: opDelete, path: path, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applyDelete(&o)
+	}
+	return Op{o}
+}
+
+// CheckOp changes nothing and fails unless the znode exists and the conditions
+// hold: [ErrNoNode], [ErrBadVersion].
+func CheckOp(path string, opts ...CheckOption) Op {
+	o := op{kind: opCheck, path: path, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applyCheck(&o)
+	}
+	return Op{o}
+}
+
+// CheckAbsentOp changes nothing and fails with [ErrNodeExists] if the znode
+// exists.
+func CheckAbsentOp(path string) Op {
+	return Op{op{kind: opCheckAbsent, path: path, version: AnyVersion}}
+}
+
+// CheckChildrenOp changes nothing and fails with [ErrBadVersion] unless the znode
+// has exactly n children.
+func CheckChildrenOp(path string, n int32, opts ...CheckOption) Op {
+	o := op{kind: opCheckChildren, path: path, count: n, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applyCheck(&o)
+	}
+	return Op{o}
+}
+
+// AddOp adds delta to the data of a znode, which is a decimal 64-bit number, or
+// null or empty for zero. [OpResult.Value] is the sum. It fails with
+// [ErrNotANumber] or [ErrOverflow].
+func AddOp(path string, delta int64, opts ...SetDataOption) Op {
+	o := op{kind: opAdd, path: path, delta: delta, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applySetData(&o)
+	}
+	return Op{o}
+}
+
+// multiError turns the results of a failed multi into its error.
+func multiError(ops []op, results []opResult) *MultiError {
+	e := &MultiError{Results: make([]error, len(results))}
+	for i := len(results) - 1; i >= 0; i-- {
+		e.Results[i] = results[i].code.err()
+		if c := results[i].code; c != codeOK && c != ErrRuntimeInconsistency {
+			e.Index = i
+			e.Err = &OpError{Op: ops[i].kind.String(), Path: ops[i].path, Err: c}
+		}
+	}
+	return e
+}
+
+// checkMulti finds what is wrong with a multi before it is proposed.
+func checkMulti(ops []op) *OpError {
+	if len(ops) > maxOpsPerMulti {
+		return &OpError{Op: "multi", Err: ErrTooLarge, Detail: strconv.Itoa(len(ops)) + " operations, the limit is " + strconv.Itoa(maxOpsPerMulti)}
+	}
+	bytes := requestBytes(&request{ops: ops})
+	if bytes > maxMultiBytes {
+		return &OpError{Op: "multi", Err: ErrTooLarge, Detail: strconv.FormatInt(bytes, 10) + " bytes, the limit is " + strconv.Itoa(maxMultiBytes)}
+	}
+	return nil
+}
+
+// maxMultiBytes limits the encoded size of one request: a quarter of what the
+// raft library's message batches hold.
+const maxMultiBytes = 32 << 20

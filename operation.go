@@ -1,0 +1,352 @@
+package coord
+
+import (
+	"math"
+	"strconv"
+	"strings"
+)
+
+// op executes one operation. Each of the functions below checks everything
+// first, in the order in which ZooKeeper checks it, so that the first fault
+// decides the code; behind the checks nothing can fail.
+func (x *execution) op(o *op) opResult {
+	if code := checkArguments(o, &x.s.settings); code != codeOK {
+		return opResult{code: code}
+	}
+	if code := x.checkSession(); code != codeOK {
+		return opResult{code: code}
+	}
+	switch o.kind {
+	case opCreate:
+		return x.create(o)
+	case opDelete:
+		return x.delete(o)
+	case opSetData:
+		return x.setData(o)
+	case opSetACL:
+		return x.setACL(o)
+	case opCheck:
+		return x.check(o)
+	case opCheckAbsent:
+		return x.checkAbsent(o)
+	case opCheckChildren:
+		return x.checkChildren(o)
+	case opAdd:
+		return x.add(o)
+	}
+	panic("coord: unreachable: operation kind " + strconv.Itoa(int(o.kind)))
+}
+
+// checkArguments applies the checks that need no znode and, in ZooKeeper's
+// order, come before that of the session.
+func checkArguments(o *op, set *settings) Code {
+	if o.kind == opCreate {
+		switch {
+		case !o.mode.valid():
+			return ErrBadArguments
+		case o.mode.hasTTL() && !set.ttlNodes:
+			return ErrUnimplemented
+		case o.mode.hasTTL() && (o.ttlMS <= 0 || o.ttlMS > maxTTLMS):
+			return ErrBadArguments
+		case !o.mode.hasTTL() && o.ttlMS != 0:
+			return ErrBadArguments
+		}
+	}
+	if int64(len(o.data)) > set.maxDataBytes {
+		return ErrTooLarge
+	}
+	return codeOK
+}
+
+// namesChild reports whether path has the form that create and delete demand
+// before they look anything up.
+func namesChild(path string) bool {
+	return strings.Contains(path, "/") && !strings.Contains(path, "\x00")
+}
+
+func (x *execution) create(o *op) opResult {
+	if !namesChild(o.path) {
+		return opResult{code: ErrBadArguments}
+	}
+	if o.mode.ephemeral() && x.r.session == 0 {
+		return opResult{code: ErrSessionExpired}
+	}
+	acl, code := x.resolveACL(o.acl)
+	if code != codeOK {
+		return opResult{code: code}
+	}
+	if o.parents {
+		if code := x.checkParents(o); code != codeOK {
+			return opResult{code: code}
+		}
+		x.createParents(parentPath(o.path), acl)
+	}
+	return x.createOne(o, acl)
+}
+
+// createOne makes the znode itself, whose parent exists unless o is refused.
+func (x *execution) createOne(o *op, acl *aclEntry) opResult {
+	parent, ok := x.s.tree.find(parentPath(o.path))
+	if !ok {
+		return opResult{code: ErrNoNode}
+	}
+	path := o.path
+	if o.mode.sequential() {
+		path = sequencePath(path, parent.creates)
+	}
+	if code := x.checkCreate(path, parent); code != codeOK {
+		return opResult{code: code}
+	}
+	k, _ := keyOf(path)
+	now := x.nowMS()
+	n := &znode{
+		data: o.data, acl: acl, kind: o.mode.kind(), ttlMS: o.ttlMS,
+		czxid: x.s.zxid, mzxid: x.s.zxid, pzxid: x.s.zxid, ctimeMS: now, mtimeMS: now,
+	}
+	if n.kind == Ephemeral {
+		n.owner = x.r.session
+		x.s.sessions.ephemerals.put(ephemeralRef{n.owner, k})
+	}
+	x.s.tree.insert(k, n, parent)
+	x.publish(NodeCreated, path)
+	return opResult{path: path, stat: n.stat()}
+}
+
+// checkCreate is the second half of create's checks, in ZooKeeper's order.
+func (x *execution) checkCreate(path string, parent *znode) Code {
+	switch {
+	case !parent.acl.permits(x.r.identities, PermCreate):
+		return ErrNoAuth
+	case !ValidPath(path):
+		return ErrBadArguments
+	}
+	if _, exists := x.s.tree.find(path); exists {
+		return ErrNodeExists
+	}
+	switch {
+	case parent.kind == Ephemeral:
+		return ErrNoChildrenForEphemerals
+	case x.s.growthRefused():
+		return ErrNoSpace
+	}
+	return codeOK
+}
+
+// checkParents checks a create with missing parents as a whole, because its
+// steps must not be half done: below the last ancestor that exists there is
+// nothing, so only that ancestor's ACL and kind and the path itself can refuse.
+func (x *execution) checkParents(o *op) Code {
+	path := o.path
+	if o.mode.sequential() {
+		path += "0" // the name may be the number alone
+	}
+	if !ValidPath(path) {
+		return ErrBadArguments
+	}
+	up := parentPath(path)
+	for {
+		n, ok := x.s.tree.find(up)
+		if !ok {
+			up = parentPath(up)
+			continue
+		}
+		switch {
+		case up == parentPath(path):
+			return codeOK // nothing is missing
+		case !n.acl.permits(x.r.identities, PermCreate):
+			return ErrNoAuth
+		case n.kind == Ephemeral:
+			return ErrNoChildrenForEphemerals
+		case x.s.growthRefused():
+			return ErrNoSpace
+		}
+		// The znode will stand below a parent made here, with the same ACL.
+		if e, _ := x.resolveACL(o.acl); !e.permits(x.r.identities, PermCreate) {
+			return ErrNoAuth
+		}
+		if o.mode.sequential() && len(path)+9 > maxPathBytes {
+			return ErrBadArguments
+		}
+		return codeOK
+	}
+}
+
+func (x *execution) createParents(path string, acl *aclEntry) {
+	if _, ok := x.s.tree.find(path); ok {
+		return
+	}
+	x.createParents(parentPath(path), acl)
+	if res := x.createOne(&op{path: path}, acl); res.code != codeOK {
+		panic("coord: unreachable: checked parent " + path + ": " + res.code.Error())
+	}
+}
+
+// resolveACL returns the entry that a create or setACL stores for list.
+func (x *execution) resolveACL(list []ACL) (*aclEntry, Code) {
+	if list == nil {
+		return x.s.acls.open(), codeOK
+	}
+	list, code := normalizeACL(list, x.r.identities)
+	if code != codeOK {
+		return nil, code
+	}
+	return x.s.acls.intern(list), codeOK
+}
+
+func (x *execution) delete(o *op) opResult {
+	if !namesChild(o.path) || isBuiltIn(o.path) {
+		return opResult{code: ErrBadArguments}
+	}
+	parent, ok := x.s.tree.find(parentPath(o.path))
+	if !ok {
+		return opResult{code: ErrNoNode}
+	}
+	if !parent.acl.permits(x.r.identities, PermDelete) {
+		return opResult{code: ErrNoAuth}
+	}
+	n, ok := x.s.tree.find(o.path)
+	switch {
+	case !ok:
+		return opResult{code: ErrNoNode}
+	case !o.matches(n, n.version):
+		return opResult{code: ErrBadVersion}
+	case n.children != 0:
+		return opResult{code: ErrNotEmpty}
+	}
+	k, _ := keyOf(o.path)
+	x.remove(k, n)
+	return opResult{}
+}
+
+// matches reports whether the conditions of o hold for n, whose version is that
+// of its data or of its ACL.
+func (o *op) matches(n *znode, version int32) bool {
+	return (o.version == AnyVersion || o.version == version) && (o.czxid == 0 || o.czxid == n.czxid)
+}
+
+// target finds the znode of an operation that demands a valid path, an existing
+// znode and one of the permissions in want.
+func (x *execution) target(path string, want Perm) (*znode, Code) {
+	if !ValidPath(path) {
+		return nil, ErrBadArguments
+	}
+	n, ok := x.s.tree.find(path)
+	switch {
+	case !ok:
+		return nil, ErrNoNode
+	case !n.acl.permits(x.r.identities, want):
+		return nil, ErrNoAuth
+	}
+	return n, codeOK
+}
+
+func (x *execution) setData(o *op) opResult {
+	n, code := x.target(o.path, PermWrite)
+	switch {
+	case code != codeOK:
+		return opResult{code: code}
+	case len(o.data) > len(n.data) && x.s.growthRefused():
+		return opResult{code: ErrNoSpace}
+	case !o.matches(n, n.version):
+		return opResult{code: ErrBadVersion}
+	}
+	return opResult{stat: x.storeData(o.path, n, o.data)}
+}
+
+// storeData puts data in n's place and tells it, even if the bytes are the same.
+func (x *execution) storeData(path string, n *znode, data []byte) Stat {
+	m := *n
+	m.data = data
+	m.version = nextVersion(n.version)
+	m.mzxid = x.s.zxid
+	m.mtimeMS = x.nowMS()
+	k, _ := keyOf(path)
+	x.s.tree.replace(k, &m)
+	x.publish(NodeDataChanged, path)
+	return m.stat()
+}
+
+// setACL changes the ACL and aversion, and nothing else of the stat; it causes
+// no event.
+func (x *execution) setACL(o *op) opResult {
+	if !ValidPath(o.path) {
+		return opResult{code: ErrBadArguments}
+	}
+	acl, code := x.resolveACL(o.acl)
+	if code != codeOK {
+		return opResult{code: code}
+	}
+	n, code := x.target(o.path, PermAdmin)
+	switch {
+	case code != codeOK:
+		return opResult{code: code}
+	case !o.matches(n, n.aversion):
+		return opResult{code: ErrBadVersion}
+	}
+	m := *n
+	m.acl = acl
+	m.aversion = nextVersion(n.aversion)
+	k, _ := keyOf(o.path)
+	x.s.tree.replace(k, &m)
+	return opResult{stat: m.stat()}
+}
+
+func (x *execution) check(o *op) opResult {
+	n, code := x.target(o.path, PermRead)
+	switch {
+	case code != codeOK:
+		return opResult{code: code}
+	case !o.matches(n, n.version):
+		return opResult{code: ErrBadVersion}
+	}
+	return opResult{stat: n.stat()}
+}
+
+func (x *execution) checkAbsent(o *op) opResult {
+	_, code := x.target(o.path, PermRead)
+	switch code {
+	case ErrNoNode:
+		return opResult{}
+	case codeOK:
+		return opResult{code: ErrNodeExists}
+	}
+	return opResult{code: code}
+}
+
+func (x *execution) checkChildren(o *op) opResult {
+	n, code := x.target(o.path, PermRead)
+	switch {
+	case code != codeOK:
+		return opResult{code: code}
+	case n.children != o.count || !o.matches(n, n.version):
+		return opResult{code: ErrBadVersion}
+	}
+	return opResult{stat: n.stat()}
+}
+
+// add adds to the decimal number that is the data; null and empty data count as
+// zero. It needs read permission as well, because the answer is the sum.
+func (x *execution) add(o *op) opResult {
+	n, code := x.target(o.path, PermWrite)
+	switch {
+	case code != codeOK:
+		return opResult{code: code}
+	case !n.acl.permits(x.r.identities, PermRead):
+		return opResult{code: ErrNoAuth}
+	case !o.matches(n, n.version):
+		return opResult{code: ErrBadVersion}
+	}
+	value := int64(0)
+	if len(n.data) > 0 {
+		var err error
+		if value, err = strconv.ParseInt(string(n.data), 10, 64); err != nil {
+			return opResult{code: ErrNotANumber}
+		}
+	}
+	if o.delta > 0 && value > math.MaxInt64-o.delta || o.delta < 0 && value < math.MinInt64-o.delta {
+		return opResult{code: ErrOverflow}
+	}
+	value += o.delta
+	stat := x.storeData(o.path, n, strconv.AppendInt(nil, value, 10))
+	return opResult{stat: stat, value: value}
+}

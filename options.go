@@ -1,0 +1,123 @@
+package coord
+
+import "time"
+
+// A CreateOption is an option of [Coordinator.Create] and [CreateOp]. A
+// [CreateMode] is one.
+type CreateOption interface{ applyCreate(*op) }
+
+// A SetDataOption is an option of [Coordinator.SetData] and [SetDataOp].
+type SetDataOption interface{ applySetData(*op) }
+
+// A DeleteOption is an option of [Coordinator.Delete] and [DeleteOp].
+type DeleteOption interface{ applyDelete(*op) }
+
+// A SetACLOption is an option of [Coordinator.SetACL].
+type SetACLOption interface{ applySetACL(*op) }
+
+// A CheckOption is an option of [CheckOp].
+type CheckOption interface{ applyCheck(*op) }
+
+// A ReadOption is an option of [Coordinator.Get], [Coordinator.Exists],
+// [Coordinator.ACL], [Coordinator.AllChildrenNumber], [Coordinator.Ephemerals]
+// and [Coordinator.View].
+type ReadOption interface {
+	ListOption
+	applyRead(*readOptions)
+}
+
+// A ListOption is an option of [Coordinator.Children]. A [ReadOption] is one.
+type ListOption interface{ applyList(*listOptions) }
+
+// A VersionOption is what [WithVersion] returns.
+type VersionOption struct{ version int32 }
+
+// WithVersion makes a write conditional: it fails with [ErrBadVersion] unless the
+// version of the data (of the ACL for SetACL) is this one. [AnyVersion] is no
+// condition.
+func WithVersion(version int32) VersionOption { return VersionOption{version} }
+
+func (o VersionOption) applySetData(p *op) { p.version = o.version }
+func (o VersionOption) applyDelete(p *op)  { p.version = o.version }
+func (o VersionOption) applySetACL(p *op)  { p.version = o.version }
+func (o VersionOption) applyCheck(p *op)   { p.version = o.version }
+
+// A CzxidOption is what [WithCzxid] returns.
+type CzxidOption struct{ czxid ZXID }
+
+// WithCzxid makes a write conditional: it fails with [ErrBadVersion] unless the
+// znode is the one that was created at this zxid, and not one created later at
+// the same path. Zero is no condition.
+func WithCzxid(czxid ZXID) CzxidOption { return CzxidOption{czxid} }
+
+func (o CzxidOption) applySetData(p *op) { p.czxid = o.czxid }
+func (o CzxidOption) applyDelete(p *op)  { p.czxid = o.czxid }
+func (o CzxidOption) applySetACL(p *op)  { p.czxid = o.czxid }
+func (o CzxidOption) applyCheck(p *op)   { p.czxid = o.czxid }
+
+func (m CreateMode) applyCreate(p *op) { p.mode = m }
+
+type createFunc func(*op)
+
+func (f createFunc) applyCreate(p *op) { f(p) }
+
+// WithParents makes missing parents as well, persistent, without data and with
+// the same ACL, in the same write.
+func WithParents() CreateOption { return createFunc(func(p *op) { p.parents = true }) }
+
+// WithTTL sets the time to live of a znode of mode [PersistentTTL] or
+// [PersistentSequentialTTL]: 1 ms to 2^40-1 ms, in whole milliseconds, rounded up.
+func WithTTL(ttl time.Duration) CreateOption {
+	return createFunc(func(p *op) { p.ttlMS = int64((ttl + time.Millisecond - 1) / time.Millisecond) })
+}
+
+// WithACL sets the access control list of the znode. Without it, the znode is
+// open to everybody.
+func WithACL(list ...ACL) CreateOption {
+	list = append([]ACL{}, list...)
+	return createFunc(func(p *op) { p.acl = list })
+}
+
+type readOptions struct {
+	linearizable bool
+	allowStale   bool
+}
+
+type listOptions struct {
+	readOptions
+	after string
+	limit int
+}
+
+type readFunc func(*readOptions)
+
+func (f readFunc) applyRead(o *readOptions) { f(o) }
+func (f readFunc) applyList(o *listOptions) { f(&o.readOptions) }
+
+// Linearizable makes a read reflect every write that was acknowledged, by any
+// member, before the call. It costs a round trip to a quorum, which it shares
+// with other reads (Ongaro §6.4).
+func Linearizable() ReadOption { return readFunc(func(o *readOptions) { o.linearizable = true }) }
+
+// AllowStale lets a read be answered while this member has no contact with a
+// quorum, and before it has caught up after its start.
+func AllowStale() ReadOption { return readFunc(func(o *readOptions) { o.allowStale = true }) }
+
+type listFunc func(*listOptions)
+
+func (f listFunc) applyList(o *listOptions) { f(o) }
+
+// After makes a listing start behind the child of this name, whether or not it
+// exists.
+func After(name string) ListOption { return listFunc(func(o *listOptions) { o.after = name }) }
+
+// Limit makes a listing end after n names. Zero means no limit.
+func Limit(n int) ListOption { return listFunc(func(o *listOptions) { o.limit = n }) }
+
+func readOptionsOf(opts []ReadOption) readOptions {
+	var o readOptions
+	for _, opt := range opts {
+		opt.applyRead(&o)
+	}
+	return o
+}

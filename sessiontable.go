@@ -1,0 +1,171 @@
+package coord
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+)
+
+// A session is one session as every member knows it. It is immutable: an update
+// puts a new one in its place.
+type session struct {
+	id         SessionID
+	timeoutMS  int64
+	password   [16]byte // what a client shows to resume it
+	identities []ID     // authenticated at opening
+
+	// owner and incarnation name the process that speaks for the session. While
+	// it does, the session is as alive as the process's touches.
+	owner       MemberID
+	incarnation uint64
+
+	// generation counts the handles this session has had. A request carries the
+	// generation of its handle and an older one is refused.
+	generation uint64
+
+	// silent says that the owner does not vouch for the session: its touches do
+	// not extend it.
+	silent bool
+
+	// touched is the number of its owner's touch that last extended the session
+	// at the time it was opened, resumed or fell silent. lastTouch says what
+	// counts now.
+	touched uint64
+}
+
+// A sessionOwner is a key of the index that finds the sessions of one process
+// in the order of their timeouts.
+type sessionOwner struct {
+	owner       MemberID
+	incarnation uint64
+	silent      bool
+	timeoutMS   int64
+	id          SessionID
+}
+
+func (s *session) ownerKey() sessionOwner {
+	return sessionOwner{s.owner, s.incarnation, s.silent, s.timeoutMS, s.id}
+}
+
+func lessOwner(a, b sessionOwner) bool {
+	if a.owner != b.owner {
+		return a.owner < b.owner
+	}
+	if a.incarnation != b.incarnation {
+		return a.incarnation < b.incarnation
+	}
+	if a.silent != b.silent {
+		return b.silent
+	}
+	return cmp.Or(cmp.Compare(a.timeoutMS, b.timeoutMS), cmp.Compare(a.id, b.id)) < 0
+}
+
+// An ephemeralRef says that the session owns the ephemeral znode at key.
+type ephemeralRef struct {
+	session SessionID
+	key     treeKey
+}
+
+func lessEphemeral(a, b ephemeralRef) bool {
+	if a.session != b.session {
+		return a.session < b.session
+	}
+	return a.key < b.key
+}
+
+// A sessionTable holds the sessions of one group.
+//
+// Invariants, checked by violations:
+//
+//	S1  byOwner has exactly one key for each session
+//	S2  ephemerals has exactly the ephemeral znodes of the tree, under their owner
+//	S3  the owner of an ephemeral is a session of the table
+//	S4  a session's owner is a member record, and its incarnation is not above
+//	    the record's
+type sessionTable struct {
+	byID       ordered[*session]
+	byOwner    ordered[sessionOwner]
+	ephemerals ordered[ephemeralRef]
+}
+
+func newSessionTable() sessionTable {
+	return sessionTable{
+		byID:       newOrdered(func(a, b *session) bool { return a.id < b.id }),
+		byOwner:    newOrdered(lessOwner),
+		ephemerals: newOrdered(lessEphemeral),
+	}
+}
+
+func (t *sessionTable) freeze() sessionTable {
+	return sessionTable{t.byID.freeze(), t.byOwner.freeze(), t.ephemerals.freeze()}
+}
+
+func (t *sessionTable) get(id SessionID) (*session, bool) { return t.byID.get(&session{id: id}) }
+
+// put adds s or replaces the session of the same id.
+func (t *sessionTable) put(s *session) {
+	if old, replaced := t.byID.put(s); replaced {
+		t.byOwner.remove(old.ownerKey())
+	}
+	t.byOwner.put(s.ownerKey())
+}
+
+// drop removes s. The caller has removed its ephemerals.
+func (t *sessionTable) drop(s *session) {
+	t.byID.remove(s)
+	t.byOwner.remove(s.ownerKey())
+}
+
+// ephemeralsOf yields the keys of the ephemerals of a session, in tree order.
+func (t *sessionTable) ephemeralsOf(id SessionID) iter.Seq[treeKey] {
+	return func(yield func(treeKey) bool) {
+		for ref := range t.ephemerals.from(ephemeralRef{session: id}) {
+			if ref.session != id || !yield(ref.key) {
+				return
+			}
+		}
+	}
+}
+
+// lastTouch returns the number of the touch that last extended s: an expiry
+// names it and is refused once it has moved. m is the record of the owner.
+func (s *session) lastTouch(m *memberRecord) uint64 {
+	if m != nil && !s.silent && s.incarnation == m.incarnation {
+		return m.touches
+	}
+	return s.touched
+}
+
+func (s *state) sessionViolations() iter.Seq[error] {
+	return func(yield func(error) bool) {
+		t := &s.sessions
+		if t.byOwner.len() != t.byID.len() && !yield(fmt.Errorf("S1: %d sessions but %d owner keys", t.byID.len(), t.byOwner.len())) {
+			return
+		}
+		for ses := range t.byID.all() {
+			if _, ok := t.byOwner.get(ses.ownerKey()); !ok && !yield(fmt.Errorf("S1: session %v has no owner key", ses.id)) {
+				return
+			}
+			m := s.members.get(ses.owner)
+			if (m == nil || ses.incarnation > m.incarnation) && !yield(fmt.Errorf("S4: session %v is owned by %v in incarnation %d", ses.id, ses.owner, ses.incarnation)) {
+				return
+			}
+		}
+		owned := 0
+		for it := range s.tree.nodes.all() {
+			if it.node.kind != Ephemeral {
+				continue
+			}
+			owned++
+			if _, ok := t.ephemerals.get(ephemeralRef{it.node.owner, it.key}); !ok && !yield(fmt.Errorf("S2: ephemeral %s of %v is not listed", it.key.path(), it.node.owner)) {
+				return
+			}
+			if _, ok := t.get(it.node.owner); !ok && !yield(fmt.Errorf("S3: ephemeral %s has no session %v", it.key.path(), it.node.owner)) {
+				return
+			}
+		}
+		if owned != t.ephemerals.len() {
+			yield(fmt.Errorf("S2: %d ephemerals in the tree but %d listed", owned, t.ephemerals.len()))
+		}
+	}
+}
