@@ -1,0 +1,22 @@
+// Package private lets coord's own test package reach what users must not: the
+// root package puts functions here when it is initialised, and coordtest calls
+// them. They take and return any, because this package must not import root.
+package private
+
+import "coord/internal/raftnode"
+
+var (
+	// SetMemory has the member that cfg, a *coord.Config, describes live in
+	// memory.
+	SetMemory func(cfg any, m *raftnode.Memory)
+
+	// Kill ends a *coord.Coordinator as a crash would, as far as the other
+	// members can see: no session is closed and no leadership handed over.
+	Kill func(c any) error
+
+	// Violations returns the broken invariants of a *coord.Coordinator's state.
+	Violations func(c any) []error
+
+	// Snapshot has a *coord.Coordinator save a snapshot and cut its log.
+	Snapshot func(c any) error
+)

@@ -1,0 +1,103 @@
+package raftnode
+
+import (
+	"fmt"
+	"maps"
+	"sync/atomic"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+
+	"coord/internal/replica"
+)
+
+// An addressBook tells the library where members are. It takes the place of
+// the library's own registries: the default one ends the process with
+// "inconsistent target" when a peer shows up from another address than before,
+// and the other one gossips over ports of its own.
+//
+// A replica's id is its member's id in every group, so the group does not
+// matter here, and nothing that comes over the network can change the book.
+type addressBook struct {
+	// pages is replaced as a whole: the library asks for each message it
+	// sends, while changes are rare.
+	pages atomic.Pointer[map[replica.MemberID]*page]
+}
+
+// A page is one member's address and the names of the connections to it, made
+// once because they are asked for with every message.
+type page struct {
+	addr string
+	keys [connectionsPerPeer]string
+}
+
+// connectionsPerPeer is how many connections to one peer the groups share.
+const connectionsPerPeer = 4
+
+var (
+	_ config.NodeRegistryFactory = (*addressBook)(nil)
+	_ raftio.INodeRegistry       = (*addressBook)(nil)
+)
+
+func newAddressBook(known ...map[replica.MemberID]string) *addressBook {
+	pages := make(map[replica.MemberID]*page)
+	for _, m := range known {
+		for id, addr := range m {
+			pages[id] = newPage(addr)
+		}
+	}
+	b := new(addressBook)
+	b.pages.Store(&pages)
+	return b
+}
+
+func newPage(addr string) *page {
+	p := &page{addr: addr}
+	for i := range p.keys {
+		p.keys[i] = fmt.Sprintf("%s-%d", addr, i)
+	}
+	return p
+}
+
+// set enters or replaces a member's address.
+func (b *addressBook) set(id replica.MemberID, addr string) {
+	p := newPage(addr)
+	for {
+		old := b.pages.Load()
+		pages := maps.Clone(*old)
+		pages[id] = p
+		if b.pages.CompareAndSwap(old, &pages) {
+			return
+		}
+	}
+}
+
+// Create returns the book itself: a host has one.
+func (b *addressBook) Create(string, uint64, config.TargetValidator) (raftio.INodeRegistry, error) {
+	return b, nil
+}
+
+// Resolve returns a member's address and the name of the connection that a
+// group's messages to it go over. For an unknown member the library drops the
+// message.
+func (b *addressBook) Resolve(group, member uint64) (addr, connection string, err error) {
+	p := (*b.pages.Load())[replica.MemberID(member)]
+	if p == nil {
+		return "", "", fmt.Errorf("raftnode: no address known for member %d", member)
+	}
+	return p.addr, p.keys[group%connectionsPerPeer], nil
+}
+
+// Add does nothing. The library calls it for the first members of a group and
+// for the sender of each message that arrives; neither knows better than the
+// book, and the sender may be anybody.
+func (b *addressBook) Add(group, member uint64, uuid string) {}
+
+// Remove does nothing: the member may run other groups.
+func (b *addressBook) Remove(group, member uint64) {}
+
+// RemoveShard does nothing, for the same reason.
+func (b *addressBook) RemoveShard(group uint64) {}
+
+// Close does nothing: the book holds nothing but memory.
+func (b *addressBook) Close() error { return nil }

@@ -1,0 +1,308 @@
+package raftnode
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"time"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/plugin/tan"
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/vfs"
+
+	"coord/internal/raftnode/memnet"
+	"coord/internal/replica"
+)
+
+// The defaults of a Config.
+const (
+	DefaultTick                      = 20 * time.Millisecond
+	DefaultElectionTicks      uint64 = 50 // an election after 1 to 2 s
+	DefaultHeartbeatTicks     uint64 = 5  // a heartbeat every 100 ms
+	DefaultSnapshotEntries    uint64 = 100_000
+	DefaultCompactionOverhead uint64 = 10_000
+	DefaultMaxInMemLogBytes   uint64 = 128 << 20
+	DefaultLogShards          uint64 = 1
+	DefaultMemtableBytes      uint64 = 32 << 20
+)
+
+const (
+	// applyWorkers is how many goroutines run Machines. Groups whose ids are
+	// equal modulo this number share one, so a slow Apply stalls only those.
+	applyWorkers = 16
+
+	// snapshotWorkers is how many snapshots are saved or restored at a time.
+	snapshotWorkers = 4
+
+	// queueBytes bounds what waits for one peer, and what waits to be handled
+	// by one replica. What does not fit is dropped and sent again by raft.
+	queueBytes = 256 << 20
+
+	// tanBufferBytes is the log database's buffer size when it is tan, which
+	// allocates sixteen of them for each log shard up front.
+	tanBufferBytes = 256 << 10
+)
+
+// Config says who a member is and how its [Host] works. A zero field means the
+// default named in its comment, or that the feature is off.
+type Config struct {
+	// Ensemble names the ensemble. Members with different names drop each
+	// other's messages. It is fixed for the life of Dir.
+	Ensemble string
+
+	// Member is this member. It is fixed for the life of Dir.
+	Member replica.MemberID
+
+	// Dir holds the log and the snapshots. With FS set it is a path inside FS.
+	Dir string
+
+	// Addr is what peers dial. It may change from one Open to the next.
+	Addr string
+
+	// Listen is what to listen on. Default: Addr.
+	Listen string
+
+	// Members are the voters that a group starts with the first time it is
+	// started anywhere, this member included, and their addresses. It must name
+	// the same members on all of them.
+	Members map[replica.MemberID]string
+
+	// Observers are further members whose addresses are known. They do not
+	// vote and are not part of a group's first members.
+	Observers map[replica.MemberID]string
+
+	Tick           time.Duration // the unit of raft time, whole milliseconds; DefaultTick
+	ElectionTicks  uint64        // silence after which an election starts; DefaultElectionTicks
+	HeartbeatTicks uint64        // DefaultHeartbeatTicks
+
+	SnapshotEntries    uint64 // log entries between two snapshots; DefaultSnapshotEntries
+	CompactionOverhead uint64 // entries kept behind a snapshot; DefaultCompactionOverhead
+	MaxInMemLogBytes   uint64 // of a group; beyond it proposals are refused; DefaultMaxInMemLogBytes
+
+	// LogShards is the number of log databases, and of goroutines that write
+	// them. Groups are spread over them by id. It is fixed for the life of Dir.
+	// Default: DefaultLogShards.
+	LogShards uint64
+
+	// MemtableBytes is the log database's write buffer; up to four of them
+	// live at a time for each log shard. Default: DefaultMemtableBytes.
+	MemtableBytes uint64
+
+	// Initialised reports whether MarkInitialised was ever called for a group
+	// in Dir. MarkInitialised must have written that down durably when it
+	// returns; it may be called again for a group it was called for before. It
+	// is called while StartGroup runs and must not call the Host. Both are nil
+	// or none is; see [Host.StartGroup] for what they protect from.
+	Initialised     func(replica.GroupID) bool
+	MarkInitialised func(replica.GroupID) error
+
+	// Logger gets what the raft library says, see the package comment.
+	// Default: nothing is logged.
+	Logger *slog.Logger
+
+	// OnRole is called on each change of this member's view of who leads a
+	// group, from one goroutine of the Host and never after Close has
+	// returned. A slow callee delays only later calls: of several changes of
+	// one group that wait, only the last is reported. It must not call Close,
+	// which waits for it.
+	OnRole func(replica.GroupID, replica.Role)
+
+	// Net is the network. Default: TCP.
+	Net *memnet.Net
+
+	// FS holds Dir, for tests: with it the log database is tan, which can lose
+	// an acknowledged entry when its log rotates, and syncing is what the FS
+	// makes of it. Default: the disk, and pebble.
+	FS vfs.FS
+}
+
+// withDefaults returns c with its zero fields filled in. The maps are copied,
+// so that the caller may go on changing its own.
+func (c Config) withDefaults() Config {
+	defaultTo(&c.Listen, c.Addr)
+	defaultTo(&c.Tick, DefaultTick)
+	defaultTo(&c.ElectionTicks, DefaultElectionTicks)
+	defaultTo(&c.HeartbeatTicks, DefaultHeartbeatTicks)
+	defaultTo(&c.SnapshotEntries, DefaultSnapshotEntries)
+	defaultTo(&c.CompactionOverhead, DefaultCompactionOverhead)
+	defaultTo(&c.MaxInMemLogBytes, DefaultMaxInMemLogBytes)
+	defaultTo(&c.LogShards, DefaultLogShards)
+	defaultTo(&c.MemtableBytes, DefaultMemtableBytes)
+	defaultTo(&c.Logger, slog.New(slog.DiscardHandler))
+	c.Members = maps.Clone(c.Members)
+	c.Observers = maps.Clone(c.Observers)
+	return c
+}
+
+func defaultTo[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate reports everything that is wrong with c, joined. It finds what the
+// library would meet with a panic or not at all.
+func (c *Config) validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("raftnode: "+format, args...))
+	}
+	if c.Ensemble == "" {
+		wrong("Config.Ensemble is empty")
+	}
+	if c.Member == 0 {
+		wrong("Config.Member is zero")
+	}
+	if c.Dir == "" {
+		wrong("Config.Dir is empty")
+	}
+	if !c.validAddress(c.Addr) {
+		wrong("Config.Addr %q is no address to dial", c.Addr)
+	}
+	if !c.validAddress(c.Listen) {
+		wrong("Config.Listen %q is no address to listen on", c.Listen)
+	}
+	if _, ok := c.Members[c.Member]; !ok {
+		wrong("Config.Members lacks member %d, which is this one", c.Member)
+	}
+	for id, addr := range c.Members {
+		if id == 0 {
+			wrong("Config.Members names member 0")
+		}
+		if !c.validAddress(addr) {
+			wrong("Config.Members: %q of member %d is no address to dial", addr, id)
+		}
+		if _, twice := c.Observers[id]; twice {
+			wrong("member %d is in Config.Members and in Config.Observers", id)
+		}
+	}
+	for id, addr := range c.Observers {
+		if id == 0 || !c.validAddress(addr) {
+			wrong("Config.Observers: %q of member %d is no address to dial", addr, id)
+		}
+	}
+	if c.Tick < time.Millisecond || c.Tick%time.Millisecond != 0 {
+		wrong("Config.Tick %v is not a positive number of milliseconds", c.Tick)
+	}
+	if c.ElectionTicks <= 2*c.HeartbeatTicks {
+		wrong("Config.ElectionTicks %d must be more than twice HeartbeatTicks %d", c.ElectionTicks, c.HeartbeatTicks)
+	}
+	if (c.Initialised == nil) != (c.MarkInitialised == nil) {
+		wrong("Config.Initialised and Config.MarkInitialised go together")
+	}
+	// With the library's own error-injecting file system its workers swallow
+	// the panics that end a process on a real disk, and the member lives on as
+	// a zombie that leads and answers nothing. Wrap another way to inject.
+	if _, zombie := c.FS.(*vfs.ErrorFS); zombie {
+		wrong("Config.FS must not be a *vfs.ErrorFS")
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validAddress(addr string) bool {
+	if c.Net != nil {
+		return c.Net.Validate(addr)
+	}
+	return config.IsValidAddress(addr)
+}
+
+// nodeHostConfig returns the library's configuration of the whole host.
+func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener) config.NodeHostConfig {
+	logDB := config.GetTinyMemLogDBConfig()
+	logDB.Shards = c.LogShards
+	logDB.KVWriteBufferSize = c.MemtableBytes
+	nhc := config.NodeHostConfig{
+		DeploymentID:        deploymentID(c.Ensemble),
+		NodeHostID:          memberUUID(c.Ensemble, c.Member),
+		NodeHostDir:         filepath.Clean(c.Dir),
+		RaftAddress:         c.Addr,
+		ListenAddress:       c.Listen,
+		RTTMillisecond:      uint64(c.Tick / time.Millisecond),
+		MaxSendQueueSize:    queueBytes,
+		MaxReceiveQueueSize: queueBytes,
+		RaftEventListener:   roles,
+		// NotifyCommit stays off: it costs a goroutine a request and gains
+		// nothing. There is no SystemEventListener: its events come over an
+		// unbuffered channel from raft's own workers.
+		Expert: config.ExpertConfig{
+			NodeRegistryFactory: book,
+			LogDB:               logDB,
+			// The workers that write must be as many as the log databases or
+			// else the first write panics with "multiple pid value".
+			Engine: config.EngineConfig{
+				ExecShards:     c.LogShards,
+				CommitShards:   1,
+				ApplyShards:    applyWorkers,
+				SnapshotShards: snapshotWorkers,
+				CloseShards:    1,
+			},
+		},
+	}
+	if c.Net != nil {
+		nhc.Expert.TransportFactory = c.Net
+	}
+	if c.FS != nil {
+		nhc.Expert.FS = c.FS
+		nhc.Expert.LogDBFactory = tan.Factory
+		nhc.Expert.LogDB.KVWriteBufferSize = tanBufferBytes
+	}
+	return nhc
+}
+
+// replicaConfig returns the library's configuration of one group's replica.
+func (c *Config) replicaConfig(g replica.GroupID) config.Config {
+	return config.Config{
+		ShardID:   uint64(g),
+		ReplicaID: uint64(c.Member),
+		// Both from the first day and on every member: a leader without a
+		// quorum must notice, a member that was away must not depose a leader
+		// when it returns, and members that disagree about PreVote end each
+		// other's processes.
+		CheckQuorum:         true,
+		PreVote:             true,
+		ElectionRTT:         c.ElectionTicks,
+		HeartbeatRTT:        c.HeartbeatTicks,
+		SnapshotEntries:     c.SnapshotEntries,
+		CompactionOverhead:  c.CompactionOverhead,
+		MaxInMemLogSize:     c.MaxInMemLogBytes,
+		OrderedConfigChange: true,
+		WaitReady:           true,
+	}
+}
+
+// initialMembers returns what a group is bootstrapped with: who, not where.
+func (c *Config) initialMembers() map[uint64]string {
+	members := make(map[uint64]string, len(c.Members))
+	for id := range c.Members {
+		members[uint64(id)] = memberUUID(c.Ensemble, id)
+	}
+	return members
+}
+
+// deploymentID returns the number that the library marks directories and
+// messages of an ensemble with. It is never 0 or 1, which mean none to it.
+func deploymentID(ensemble string) uint64 {
+	sum := sha256.Sum256([]byte("coord ensemble\x00" + ensemble))
+	id := binary.BigEndian.Uint64(sum[:8])
+	if id < 2 {
+		id = 2
+	}
+	return id
+}
+
+// memberUUID returns the name that a member has for the library, which wants
+// UUIDs where there is an address registry. It is derived, so that nobody has
+// to be asked for it.
+func memberUUID(ensemble string, id replica.MemberID) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "coord member\x00%d\x00%s", id, ensemble))
+	u := sum[:16]
+	u[6] = u[6]&0x0f | 0x80 // version 8: made by a rule of the application
+	u[8] = u[8]&0x3f | 0x80 // the variant of RFC 9562
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}

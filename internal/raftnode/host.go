@@ -1,0 +1,140 @@
+package raftnode
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/lni/dragonboat/v4"
+
+	"coord/internal/replica"
+)
+
+// A Host runs this member's replicas. It is made by [Open].
+//
+// Lock order: gate before mu. Everything else is a leaf.
+type Host struct {
+	cfg     Config
+	nh      *dragonboat.NodeHost
+	book    *addressBook
+	roles   *roles
+	log     *slog.Logger
+	detach  func() // from the library's log
+	release func() // of the claim on cfg.Dir
+	dropped uint64 // what the library's counter showed at Open
+
+	// gate keeps calls of the library and its Close apart, for Close takes
+	// away what they use without a lock. Callers hold it for reading during a
+	// call, never while they wait for a result.
+	gate   sync.RWMutex
+	closed bool // guarded by gate
+
+	starts sync.WaitGroup // StartGroup calls; Add only under gate while not closed
+
+	mu     sync.RWMutex
+	groups map[replica.GroupID]*group // guarded by mu
+
+	closeOnce sync.Once
+	closeErr  error
+	ended     chan struct{}  // closed when the library is closed
+	workers   sync.WaitGroup // roles.run
+}
+
+var _ replica.Host = (*Host)(nil)
+
+// Open locks cfg.Dir, opens the log and starts to listen. It starts no group.
+// Every way in which the library fails to start comes back as an error, see
+// [ErrDirLocked], [ErrDirMismatch] and [ErrAddressInUse].
+func Open(cfg Config) (*Host, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	release, err := opened.claim(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{
+		cfg:     cfg,
+		book:    newAddressBook(cfg.Observers, cfg.Members),
+		roles:   newRoles(cfg.OnRole),
+		log:     cfg.Logger.With("member", cfg.Member),
+		release: release,
+		groups:  make(map[replica.GroupID]*group),
+		ended:   make(chan struct{}),
+	}
+	h.detach = library.attach(cfg.Logger)
+	h.dropped = library.dropped.Load()
+	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles)); err != nil {
+		h.detach()
+		h.release()
+		return nil, err
+	}
+	if cfg.OnRole != nil {
+		h.workers.Go(h.roles.run)
+	}
+	return h, nil
+}
+
+// Close stops all groups and waits for every goroutine of the Host, OnRole
+// included. Proposals under way end with replica.ErrUnknownOutcome, other
+// calls with replica.ErrClosed. It may be called any number of times, also
+// concurrently: each call returns when the Host is closed.
+func (h *Host) Close() error {
+	h.closeOnce.Do(func() {
+		h.gate.Lock()
+		h.closed = true
+		h.gate.Unlock()
+		h.closeErr = h.closeLibrary()
+		close(h.ended)
+		h.starts.Wait()
+		close(h.roles.stop)
+		h.workers.Wait()
+		h.detach()
+		h.release()
+	})
+	return h.closeErr
+}
+
+// closeLibrary closes the NodeHost, once: a second time is a panic, and so is
+// any error on the way.
+func (h *Host) closeLibrary() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("raftnode: close %s: %w", h.cfg.Dir, panicError(r))
+		}
+	}()
+	h.nh.Close()
+	return nil
+}
+
+// SetAddress tells where a member can be reached from now on. It says nothing
+// about which groups the member is part of.
+func (h *Host) SetAddress(id replica.MemberID, addr string) error {
+	if id == 0 || !h.cfg.validAddress(addr) {
+		return fmt.Errorf("raftnode: %q of member %d is no address to dial", addr, id)
+	}
+	h.book.set(id, addr)
+	return nil
+}
+
+// Role returns this member's view of who leads g.
+func (h *Host) Role(g replica.GroupID) replica.Role { return h.roles.of(g) }
+
+// Dropped returns how many messages from peers have been dropped since Open
+// because a queue was full: proposals and reads that other members forwarded to
+// this one may be among them, and end there without an answer. The library
+// does not say whose messages they were, so hosts in one process count each
+// other's.
+func (h *Host) Dropped() uint64 { return library.dropped.Load() - h.dropped }
+
+// enter opens the gate for one call of the library, unless the Host is closed.
+// The caller calls h.gate.RUnlock after it.
+func (h *Host) enter() bool {
+	h.gate.RLock()
+	if h.closed {
+		h.gate.RUnlock()
+		return false
+	}
+	return true
+}

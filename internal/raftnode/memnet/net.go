@@ -1,0 +1,170 @@
+// Package memnet is a raft transport within one process: a network for tests,
+// whose links can be cut and made to lose messages. Members are named by the
+// addresses of their configurations, which mean nothing outside their [Net].
+//
+// A message that a cut or a lossy link swallows looks sent to its sender, as a
+// packet does. An error would trip the circuit breaker that the raft library
+// keeps for each address, and the link would stay dead for up to 1.5 s after
+// it was healed. Only a message to an address nobody listens on is an error,
+// as it would be on a real network.
+//
+// Nothing here sleeps, opens a socket or holds a lock while it calls out, so a
+// Net works inside a testing/synctest bubble. It must then be made, used and
+// given up inside that bubble.
+package memnet
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+)
+
+// errUnreachable is what a dialler of a closed port would see.
+var errUnreachable = errors.New("memnet: nobody listens at this address")
+
+// A link is one direction between two addresses.
+type link struct{ from, to string }
+
+// A Net connects any number of members. Its methods may be called
+// concurrently, also while messages are on their way.
+type Net struct {
+	mu        sync.Mutex // a leaf: nothing is called while it is held
+	endpoints map[string]*endpoint
+	cut       map[link]bool
+	isolated  map[string]bool
+	loss      float64
+	rnd       *rand.Rand
+	stats     Stats
+}
+
+// Stats counts what a [Net] has carried. A message batch counts as one.
+type Stats struct {
+	Delivered uint64 // batches and snapshot chunks that reached their target
+	Lost      uint64 // swallowed by a cut, an isolation or a lossy link
+}
+
+var _ config.TransportFactory = (*Net)(nil)
+
+// New returns a Net without members, cuts and losses.
+func New() *Net {
+	return &Net{
+		endpoints: make(map[string]*endpoint),
+		cut:       make(map[link]bool),
+		isolated:  make(map[string]bool),
+	}
+}
+
+// Isolate cuts every link to and from addr, also those to members that join
+// later.
+func (n *Net) Isolate(addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.isolated[addr] = true
+}
+
+// Cut cuts the link between a and b in both directions.
+func (n *Net) Cut(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[link{a, b}] = true
+	n.cut[link{b, a}] = true
+}
+
+// CutOneWay cuts the link on which from sends to to. Messages the other way
+// still arrive.
+func (n *Net) CutOneWay(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[link{from, to}] = true
+}
+
+// Heal undoes every Isolate, Cut and CutOneWay. It does not touch the loss
+// rate.
+func (n *Net) Heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+	clear(n.isolated)
+}
+
+// Lose makes every link swallow the given share of message batches, from 0
+// (none) to 1 (all), chosen by a generator with the given seed. Snapshot
+// chunks are exempt: they travel on a stream of their own that either lives or
+// breaks, so losing one of them is no fault of a real network.
+func (n *Net) Lose(rate float64, seed uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss = rate
+	n.rnd = rand.New(rand.NewPCG(seed, seed))
+}
+
+// Stats returns the counters so far.
+func (n *Net) Stats() Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.stats
+}
+
+// Create returns the transport of one member. The raft library calls it.
+func (n *Net) Create(c config.NodeHostConfig, onBatch raftio.MessageHandler, onChunk raftio.ChunkHandler) raftio.ITransport {
+	return &endpoint{net: n, addr: c.RaftAddress, onBatch: onBatch, onChunk: onChunk}
+}
+
+// Validate reports whether addr can name a member: any non-empty text can.
+func (n *Net) Validate(addr string) bool { return addr != "" }
+
+// listen makes e reachable at its address.
+func (n *Net) listen(e *endpoint) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.endpoints[e.addr] != nil {
+		return fmt.Errorf("memnet: address %s is in use", e.addr)
+	}
+	n.endpoints[e.addr] = e
+	return nil
+}
+
+// forget makes e unreachable. An endpoint that never listened, or whose
+// address another one has taken since, leaves the table as it is.
+func (n *Net) forget(e *endpoint) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.endpoints[e.addr] == e {
+		delete(n.endpoints, e.addr)
+	}
+}
+
+// dial reports whether somebody listens at addr. A cut does not show here.
+func (n *Net) dial(addr string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.endpoints[addr] == nil {
+		return fmt.Errorf("%w: %s", errUnreachable, addr)
+	}
+	return nil
+}
+
+// route decides what becomes of one message: it returns the endpoint that gets
+// it, nil when the link swallows it, or an error when nobody listens.
+func (n *Net) route(l link, lossy bool) (*endpoint, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut[l] || n.isolated[l.from] || n.isolated[l.to] {
+		n.stats.Lost++
+		return nil, nil
+	}
+	target := n.endpoints[l.to]
+	if target == nil {
+		return nil, fmt.Errorf("%w: %s", errUnreachable, l.to)
+	}
+	if lossy && n.loss > 0 && n.rnd.Float64() < n.loss {
+		n.stats.Lost++
+		return nil, nil
+	}
+	n.stats.Delivered++
+	return target, nil
+}

@@ -1,0 +1,22 @@
+package raftnode
+
+import (
+	"github.com/lni/vfs"
+
+	"coord/internal/raftnode/memnet"
+)
+
+// A Memory is what a member that lives in memory has instead of sockets and a
+// disk. It outlives the member's process, so to speak: a [Host] that is opened
+// on it again finds what the last one left.
+type Memory struct {
+	Net *memnet.Net
+	FS  vfs.FS
+}
+
+// NewMemory returns an empty disk on the network net. A nil disk file system,
+// for a member that is on the disk but opens no port, is what OnDisk returns.
+func NewMemory(net *memnet.Net) *Memory { return &Memory{Net: net, FS: vfs.NewMem()} }
+
+// OnDisk returns a Memory of which only the network is in memory.
+func OnDisk(net *memnet.Net) *Memory { return &Memory{Net: net} }
