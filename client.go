@@ -1,0 +1,385 @@
+package coord
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Client is what a [Coordinator] and a [Session] have in common: the
+// operations on the tree. Both are safe for concurrent use, and both see their
+// own writes.
+//
+// Arguments are copied before a call returns; results belong to the caller. A
+// call ends when it is done, when its context ends, when the session ends, or
+// after [Config.OperationTimeout]. A write that was handed to the log by then
+// fails with an error that satisfies errors.Is for [ErrUnknownOutcome]; every
+// other error means that the write had no effect.
+type Client interface {
+	Create(ctx context.Context, path string, data []byte, opts ...CreateOption) (string, Stat, error)
+	Get(ctx context.Context, path string, opts ...ReadOption) ([]byte, Stat, error)
+	Exists(ctx context.Context, path string, opts ...ReadOption) (Stat, bool, error)
+	SetData(ctx context.Context, path string, data []byte, opts ...SetDataOption) (Stat, error)
+	Delete(ctx context.Context, path string, opts ...DeleteOption) error
+	Children(ctx context.Context, path string, opts ...ListOption) ([]string, Stat, error)
+	AllChildrenNumber(ctx context.Context, path string, opts ...ReadOption) (int, error)
+	Ephemerals(ctx context.Context, prefix string, opts ...ReadOption) ([]string, error)
+	ACL(ctx context.Context, path string, opts ...ReadOption) ([]ACL, Stat, error)
+	SetACL(ctx context.Context, path string, list []ACL, opts ...SetACLOption) (Stat, error)
+	Add(ctx context.Context, path string, delta int64, opts ...SetDataOption) (int64, Stat, error)
+	Multi(ctx context.Context, ops ...Op) ([]OpResult, error)
+	Sync(ctx context.Context, path string) error
+	View(ctx context.Context, opts ...ReadOption) (*View, error)
+	Watch(ctx context.Context, path string, mode WatchMode) (*Watch, error)
+}
+
+var (
+	_ Client = (*Coordinator)(nil)
+	_ Client = (*Session)(nil)
+)
+
+// Create makes a znode and returns its path, which differs from the given one
+// for the sequential modes, and its stat. Null data (nil) and empty data are
+// different values. The default mode is [Persistent].
+//
+// Errors, the first that applies: [ErrBadArguments] (mode, time to live),
+// [ErrTooLarge], [ErrSessionExpired], [ErrInvalidACL], [ErrNoNode] (no parent),
+// [ErrNoAuth], [ErrBadArguments] (path), [ErrNodeExists],
+// [ErrNoChildrenForEphemerals], [ErrNoSpace].
+func (s *Session) Create(ctx context.Context, path string, data []byte, opts ...CreateOption) (string, Stat, error) {
+	res, err := s.write(ctx, CreateOp(path, data, opts...).op)
+	return res.path, res.stat, err
+}
+
+// Get returns the data and stat of a znode. It fails with [ErrNoNode],
+// [ErrNoAuth] and [ErrSuspended].
+func (s *Session) Get(ctx context.Context, path string, opts ...ReadOption) ([]byte, Stat, error) {
+	st, err := s.read(ctx, "get", path, readOptionsOf(opts))
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	n, code := st.readable(path, s.identities)
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "get", Path: path, Err: code, Detail: pathDetail(path, code)}
+	}
+	return bytes.Clone(n.data), n.stat(), nil
+}
+
+// Exists returns the stat of a znode and whether it exists.
+func (s *Session) Exists(ctx context.Context, path string, opts ...ReadOption) (Stat, bool, error) {
+	st, err := s.read(ctx, "exists", path, readOptionsOf(opts))
+	if err != nil {
+		return Stat{}, false, err
+	}
+	n, code := st.readable(path, s.identities)
+	switch code {
+	case codeOK:
+		return n.stat(), true, nil
+	case ErrNoNode:
+		return Stat{}, false, nil
+	}
+	return Stat{}, false, &OpError{Op: "exists", Path: path, Err: code, Detail: pathDetail(path, code)}
+}
+
+// SetData replaces the data of a znode and returns its new stat. Setting the same
+// bytes is a change like any other.
+//
+// Errors, the first that applies: [ErrTooLarge], [ErrSessionExpired],
+// [ErrBadArguments], [ErrNoNode], [ErrNoAuth], [ErrNoSpace], [ErrBadVersion].
+func (s *Session) SetData(ctx context.Context, path string, data []byte, opts ...SetDataOption) (Stat, error) {
+	res, err := s.write(ctx, SetDataOp(path, data, opts...).op)
+	return res.stat, err
+}
+
+// Delete deletes a znode without children.
+//
+// Errors, the first that applies: [ErrSessionExpired], [ErrBadArguments],
+// [ErrNoNode], [ErrNoAuth], [ErrBadVersion], [ErrNotEmpty].
+func (s *Session) Delete(ctx context.Context, path string, opts ...DeleteOption) error {
+	_, err := s.write(ctx, DeleteOp(path, opts...).op)
+	return err
+}
+
+// Children returns the names of the children of a znode, sorted by bytes, and the
+// stat of the znode. [After] and [Limit] make pages of it.
+func (s *Session) Children(ctx context.Context, path string, opts ...ListOption) ([]string, Stat, error) {
+	var o listOptions
+	for _, opt := range opts {
+		opt.applyList(&o)
+	}
+	if o.limit < 0 {
+		return nil, Stat{}, &OpError{Op: "children", Path: path, Err: ErrBadArguments, Detail: fmt.Sprintf("Limit(%d)", o.limit)}
+	}
+	st, err := s.read(ctx, "children", path, o.readOptions)
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	names, stat, code := st.children(path, o, s.identities)
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "children", Path: path, Err: code, Detail: pathDetail(path, code)}
+	}
+	return names, stat, nil
+}
+
+// AllChildrenNumber returns the number of znodes below path, at any depth,
+// whatever their ACLs. It walks them.
+func (s *Session) AllChildrenNumber(ctx context.Context, path string, opts ...ReadOption) (int, error) {
+	st, err := s.read(ctx, "allChildrenNumber", path, readOptionsOf(opts))
+	if err != nil {
+		return 0, err
+	}
+	if _, code := st.readable(path, s.identities); code != codeOK {
+		return 0, &OpError{Op: "allChildrenNumber", Path: path, Err: code, Detail: pathDetail(path, code)}
+	}
+	k, _ := keyOf(path)
+	return st.tree.countDescendants(k), nil
+}
+
+// Ephemerals returns the paths of the session's own ephemeral znodes that start
+// with prefix, sorted. The prefix is one of strings: "/a" is one of "/ab".
+func (s *Session) Ephemerals(ctx context.Context, prefix string, opts ...ReadOption) ([]string, error) {
+	st, err := s.read(ctx, "ephemerals", prefix, readOptionsOf(opts))
+	if err != nil {
+		return nil, err
+	}
+	return st.ephemerals(s.id, prefix), nil
+}
+
+// ACL returns the access control list of a znode and its stat. It needs
+// [PermRead] or [PermAdmin]; without the latter, hashes of passwords are masked.
+func (s *Session) ACL(ctx context.Context, path string, opts ...ReadOption) ([]ACL, Stat, error) {
+	st, err := s.read(ctx, "acl", path, readOptionsOf(opts))
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	n, code := st.readable(path, s.identities)
+	if code == ErrNoAuth {
+		if m, ok := st.tree.find(path); ok && m.acl.permits(s.identities, PermAdmin) {
+			n, code = m, codeOK
+		}
+	}
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "acl", Path: path, Err: code, Detail: pathDetail(path, code)}
+	}
+	if !n.acl.permits(s.identities, PermAdmin) {
+		return redactACL(n.acl.list), n.stat(), nil
+	}
+	return append([]ACL(nil), n.acl.list...), n.stat(), nil
+}
+
+// SetACL replaces the access control list of a znode and returns its new stat.
+// [WithVersion] compares with the version of the ACL.
+//
+// Errors, the first that applies: [ErrSessionExpired], [ErrBadArguments],
+// [ErrInvalidACL], [ErrNoNode], [ErrNoAuth], [ErrBadVersion].
+func (s *Session) SetACL(ctx context.Context, path string, list []ACL, opts ...SetACLOption) (Stat, error) {
+	o := op{kind: opSetACL, path: path, acl: append([]ACL{}, list...), version: AnyVersion}
+	for _, opt := range opts {
+		opt.applySetACL(&o)
+	}
+	res, err := s.write(ctx, o)
+	return res.stat, err
+}
+
+// Add adds delta to the data of a znode, which is a decimal number, and returns
+// the sum, exactly once. See [AddOp].
+func (s *Session) Add(ctx context.Context, path string, delta int64, opts ...SetDataOption) (int64, Stat, error) {
+	res, err := s.write(ctx, AddOp(path, delta, opts...).op)
+	return res.value, res.stat, err
+}
+
+// Multi executes all operations in order, as one write with one zxid, or none.
+// Each sees what the earlier ones did; nobody sees a part. If one fails, the
+// error is a [*MultiError].
+func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
+	list := make([]op, len(ops))
+	for i := range ops {
+		list[i] = ops[i].op
+		list[i].data = bytes.Clone(list[i].data)
+		if err := s.checkOp(&list[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkMulti(list); err != nil {
+		return nil, err
+	}
+	res, err := s.submit(ctx, request{kind: requestMulti, ops: list})
+	if err != nil {
+		return nil, &OpError{Op: "multi", Err: err}
+	}
+	if res.firstError() != codeOK {
+		return nil, multiError(list, res.ops)
+	}
+	out := make([]OpResult, len(res.ops))
+	for i, r := range res.ops {
+		out[i] = OpResult{Path: r.path, Stat: r.stat, Value: r.value}
+	}
+	return out, nil
+}
+
+// Sync waits until this member reflects every write that was acknowledged, by
+// any member, before the call; reads after it see them.
+func (s *Session) Sync(ctx context.Context, path string) error {
+	_, err := s.read(ctx, "sync", path, readOptions{linearizable: true})
+	return err
+}
+
+// View returns the tree as it is now. See [View].
+func (s *Session) View(ctx context.Context, opts ...ReadOption) (*View, error) {
+	st, err := s.read(ctx, "view", "", readOptionsOf(opts))
+	if err != nil {
+		return nil, err
+	}
+	return &View{s: st, identities: s.identities}, nil
+}
+
+// Watch opens a stream of the changes to path from now on: a read that comes
+// after it, on the same member, misses nothing that the stream does not tell.
+// The znode need not exist. ctx bounds the whole stream.
+func (s *Session) Watch(ctx context.Context, path string, mode WatchMode) (*Watch, error) {
+	if fault := pathFault(path); fault != "" {
+		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
+	}
+	if _, err := s.read(ctx, "watch", path, readOptions{}); err != nil {
+		return nil, err
+	}
+	return s.c.groupOf(path).watch(ctx, path, mode, s.c.cfg.WatchBuffer)
+}
+
+// write executes one operation.
+func (s *Session) write(ctx context.Context, o op) (opResult, error) {
+	o.data = bytes.Clone(o.data)
+	if err := s.checkOp(&o); err != nil {
+		return opResult{}, err
+	}
+	res, err := s.submit(ctx, request{kind: requestWrite, ops: []op{o}})
+	if err != nil {
+		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: err}
+	}
+	if code := res.firstError(); code != codeOK {
+		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: code, Detail: pathDetail(o.path, code)}
+	}
+	return res.ops[0], nil
+}
+
+// checkOp finds what is wrong with an operation before it is proposed. The
+// ensemble checks it again; here the error can name the value and the limit.
+func (s *Session) checkOp(o *op) error {
+	set := s.c.root.state().settings
+	if set.maxDataBytes > 0 && int64(len(o.data)) > set.maxDataBytes {
+		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrTooLarge,
+			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", len(o.data), set.maxDataBytes)}
+	}
+	if len(o.acl) > maxACLEntries {
+		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
+			Detail: fmt.Sprintf("%d entries, the limit is %d", len(o.acl), maxACLEntries)}
+	}
+	if len(o.path) > maxPathBytes {
+		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrBadArguments,
+			Detail: fmt.Sprintf("path of %d bytes, the limit is %d", len(o.path), maxPathBytes)}
+	}
+	return nil
+}
+
+func pathDetail(path string, code Code) string {
+	if code == ErrBadArguments {
+		return pathFault(path)
+	}
+	return ""
+}
+
+// read returns the state that a read may be answered from.
+func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*state, error) {
+	err := s.alive()
+	if o.allowStale && !s.closedByUser() {
+		err = nil // the state is no older for the session's end
+	}
+	var st *state
+	if err == nil {
+		waiting := ctx
+		if o.linearizable {
+			var cancel context.CancelFunc
+			waiting, cancel = context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+			defer cancel()
+		}
+		st, err = s.c.groupOf(path).readable(waiting, o)
+	}
+	if err != nil {
+		return nil, &OpError{Op: name, Path: path, Err: err}
+	}
+	return st, nil
+}
+
+// submit proposes a request of this session and waits for its result.
+func (s *Session) submit(ctx context.Context, r request) (*result, error) {
+	if err := s.alive(); err != nil {
+		return nil, err
+	}
+	r.session, r.generation, r.identities = s.id, s.generation, s.identities
+	return s.g.submit(ctx, r, s.c.cfg.OperationTimeout, s.ctx)
+}
+
+// submit proposes a request and waits for its result, for ctx, for timeout, and
+// for the end of life.
+func (g *group) submit(ctx context.Context, r request, timeout time.Duration, life context.Context) (*result, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	r.timeMS = time.Now().UnixMilli()
+	q, err := g.enqueue(ctx, r, timeout)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-q.done:
+		if q.err != nil {
+			return nil, q.err
+		}
+		return &q.result, nil
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-timer.C:
+		err = ErrTimeout
+	case <-life.Done():
+		err = context.Cause(life)
+	}
+	if g.proposer.withdraw(q) {
+		return nil, err
+	}
+	return g.lastChance(q, err)
+}
+
+// enqueue waits for a place in the queue, at most for timeout.
+func (g *group) enqueue(ctx context.Context, r request, timeout time.Duration) (*pending, error) {
+	if q, err := g.proposer.trySubmit(r); q != nil || err != nil {
+		return q, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+	defer cancel()
+	unlink := context.AfterFunc(g.ctx, cancel)
+	defer unlink()
+	q, err := g.proposer.submit(ctx, r)
+	if err != nil && g.ctx.Err() != nil {
+		err = context.Cause(g.ctx)
+	}
+	return q, err
+}
+
+// lastChance returns the answer if it came just now.
+func (g *group) lastChance(q *pending, cause error) (*result, error) {
+	select {
+	case <-q.done:
+		if q.err == nil {
+			return &q.result, nil
+		}
+		if !errors.Is(q.err, ErrUnknownOutcome) {
+			return nil, q.err
+		}
+	default:
+	}
+	return nil, &OutcomeError{cause: cause, p: q}
+}

@@ -1,0 +1,284 @@
+package coord
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"coord/internal/raftnode"
+)
+
+// A Member is one process of an ensemble, as [Config] and [Status] name it.
+type Member struct {
+	ID   MemberID
+	Addr string // host:port that the other members dial
+}
+
+// Config says how to run one member. Dir alone makes an ensemble of a single
+// member; the zero value of every other field means the default named beside it.
+type Config struct {
+	// Name names the ensemble. All members give the same. Empty means "coord".
+	Name string
+
+	// ID names this member. It must not change while Dir lives and is never used
+	// again for another member. Zero means 1 if InitialMembers is empty.
+	ID MemberID
+
+	// Dir is the directory of this member's log and snapshots, on a local disk.
+	// It is created if it does not exist, belongs to one process at a time, and
+	// must never be copied, shared or restored from an older copy.
+	Dir string
+
+	// InitialMembers are the members the ensemble starts with, this one included.
+	// All of them give the same list. It is used only while Dir is empty; later
+	// the ensemble itself knows its members. Empty means this member alone, which
+	// then opens no port.
+	InitialMembers []Member
+
+	// Listen is the address to accept other members' connections on, host:port.
+	// Empty means this member's address in InitialMembers.
+	Listen string
+
+	// ElectionTimeout is how long a leader can be silent before it is replaced,
+	// at the most; half of it at the least. It must be equal on all members. Zero
+	// means 2 s; the minimum is 50 ms.
+	ElectionTimeout time.Duration
+
+	// SessionTimeout is the timeout that the Coordinator's own session asks for.
+	// Zero means 10 s.
+	SessionTimeout time.Duration
+
+	// MinSessionTimeout and MaxSessionTimeout bound what a session is granted.
+	// They become settings of the ensemble when it starts for the first time and
+	// are ignored later. Zero means twice ElectionTimeout, which is also the least
+	// allowed, and 7 days.
+	MinSessionTimeout, MaxSessionTimeout time.Duration
+
+	// MaxDataBytes limits the data of one znode, in bytes. It becomes a setting of
+	// the ensemble when it starts for the first time and is ignored later. Zero
+	// means 1 MiB; the maximum is 16 MiB.
+	MaxDataBytes int
+
+	// OperationTimeout bounds every call whose context ends later or never. Zero
+	// means 30 s.
+	OperationTimeout time.Duration
+
+	// CloseTimeout bounds what Close does in good order. Zero means 5 s.
+	CloseTimeout time.Duration
+
+	// ReapInterval is how often the leader looks for containers and TTL znodes to
+	// delete. Zero means 60 s.
+	ReapInterval time.Duration
+
+	// ContainerGrace is how long a container that never had a child is kept. Zero
+	// means 5 minutes.
+	ContainerGrace time.Duration
+
+	// SnapshotEntries is the number of log entries after which a snapshot is taken
+	// and the log cut. An entry holds many writes under load. Zero means 100000.
+	SnapshotEntries uint64
+
+	// LogShards is the number of independent logs on disk, each with its own
+	// writer. It is fixed when Dir is created. Zero means 1.
+	LogShards uint64
+
+	// MinFreeBytes is the free space on Dir's file system under which this member
+	// has the ensemble refuse growth; under a quarter of it the member stops. Zero
+	// means 256 MiB.
+	MinFreeBytes uint64
+
+	// WatchBuffer is the number of events that a watch holds for a reader that is
+	// behind. One more ends the watch. Zero means 4096.
+	WatchBuffer int
+
+	// Logger receives this member's log. Nil means slog.Default().
+	Logger *slog.Logger
+
+	memory *raftnode.Memory // set by coordtest; nil is sockets and the disk
+	_      struct{}
+}
+
+// Bounds of Config.
+const (
+	minElectionTimeout = 50 * time.Millisecond
+	maxElectionTimeout = time.Minute
+	maxMaxDataBytes    = 16 << 20
+	maxSessionTimeout  = 365 * 24 * time.Hour
+)
+
+func (c Config) withDefaults() Config {
+	c.Name = cmp.Or(c.Name, "coord")
+	if len(c.InitialMembers) == 0 {
+		c.ID = cmp.Or(c.ID, 1)
+	}
+	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, 2*time.Second)
+	c.SessionTimeout = cmp.Or(c.SessionTimeout, 10*time.Second)
+	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 2*c.ElectionTimeout)
+	c.MaxSessionTimeout = cmp.Or(c.MaxSessionTimeout, max(7*24*time.Hour, c.MinSessionTimeout))
+	c.MaxDataBytes = cmp.Or(c.MaxDataBytes, 1<<20)
+	c.OperationTimeout = cmp.Or(c.OperationTimeout, 30*time.Second)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, 5*time.Second)
+	c.ReapInterval = cmp.Or(c.ReapInterval, time.Minute)
+	c.ContainerGrace = cmp.Or(c.ContainerGrace, 5*time.Minute)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 100_000)
+	c.LogShards = cmp.Or(c.LogShards, 1)
+	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, 256<<20)
+	c.WatchBuffer = cmp.Or(c.WatchBuffer, 4096)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	return c
+}
+
+// validate reports everything that is wrong with c, not just the first thing.
+func (c *Config) validate() error {
+	var errs []error
+	wrong := func(broken bool, format string, args ...any) {
+		if broken {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	wrong(c.Dir == "", "Dir is empty: it must name a directory")
+	wrong(len(c.Name) > 255 || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f }),
+		"Name %q has more than 255 bytes or control characters", c.Name)
+	errs = append(errs, c.memberFaults()...)
+	wrong(c.ElectionTimeout < minElectionTimeout || c.ElectionTimeout > maxElectionTimeout,
+		"ElectionTimeout %v is not between %v and %v", c.ElectionTimeout, minElectionTimeout, maxElectionTimeout)
+	wrong(c.MinSessionTimeout < 2*c.ElectionTimeout,
+		"MinSessionTimeout %v is less than twice the ElectionTimeout of %v: a change of leader would expire sessions", c.MinSessionTimeout, c.ElectionTimeout)
+	wrong(c.MaxSessionTimeout < c.MinSessionTimeout || c.MaxSessionTimeout > maxSessionTimeout,
+		"MaxSessionTimeout %v is not between MinSessionTimeout, %v, and %v", c.MaxSessionTimeout, c.MinSessionTimeout, maxSessionTimeout)
+	wrong(c.MaxDataBytes < 1 || c.MaxDataBytes > maxMaxDataBytes, "MaxDataBytes %d is not between 1 and %d", c.MaxDataBytes, maxMaxDataBytes)
+	wrong(c.LogShards > 64, "LogShards %d is more than 64", c.LogShards)
+	wrong(c.WatchBuffer < 1, "WatchBuffer %d is not positive", c.WatchBuffer)
+	for name, d := range map[string]time.Duration{
+		"SessionTimeout": c.SessionTimeout, "OperationTimeout": c.OperationTimeout, "CloseTimeout": c.CloseTimeout,
+		"ReapInterval": c.ReapInterval, "ContainerGrace": c.ContainerGrace,
+	} {
+		wrong(d < 0, "%s %v is negative", name, d)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("coord: config: %w", err)
+	}
+	return nil
+}
+
+// memberFaults checks ID, InitialMembers and Listen.
+func (c *Config) memberFaults() []error {
+	var errs []error
+	if c.ID == 0 {
+		errs = append(errs, errors.New("ID is zero: it must name one of InitialMembers"))
+	}
+	ids, addrs := map[MemberID]bool{}, map[string]MemberID{}
+	for i, m := range c.InitialMembers {
+		if m.ID == 0 {
+			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the ID 0", i))
+		}
+		if ids[m.ID] {
+			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the ID %v of an earlier one", i, m.ID))
+		}
+		if err := checkAddr(m.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("InitialMembers[%d]: Addr: %w", i, err))
+		} else if other, taken := addrs[m.Addr]; taken {
+			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the address %s of member %v", i, m.Addr, other))
+		}
+		ids[m.ID] = true
+		addrs[m.Addr] = m.ID
+	}
+	if len(c.InitialMembers) > 0 && c.ID != 0 && !ids[c.ID] {
+		errs = append(errs, fmt.Errorf("ID %v is not among InitialMembers", c.ID))
+	}
+	if len(c.InitialMembers) > maxMembers {
+		errs = append(errs, fmt.Errorf("%d InitialMembers, the limit is %d", len(c.InitialMembers), maxMembers))
+	}
+	if c.Listen != "" {
+		if err := checkAddr(c.Listen); err != nil {
+			errs = append(errs, fmt.Errorf("Listen: %w", err))
+		}
+	}
+	return errs
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not host:port", addr)
+	case port == "" || port == "0":
+		return fmt.Errorf("%q has no port", addr)
+	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n > 65535 {
+		return fmt.Errorf("%q has an invalid port", addr)
+	}
+	return nil
+}
+
+// advertised returns the address at which other members reach this one.
+func (c *Config) advertised() string {
+	for _, m := range c.InitialMembers {
+		if m.ID == c.ID {
+			return m.Addr
+		}
+	}
+	return c.Listen
+}
+
+// members returns the members that the ensemble starts with.
+func (c *Config) members() []Member {
+	if len(c.InitialMembers) == 0 {
+		return []Member{{ID: c.ID, Addr: c.Listen}}
+	}
+	return c.InitialMembers
+}
+
+// initCommand returns what starts the ensemble.
+func (c *Config) initCommand() *initCommand {
+	in := &initCommand{
+		version: formatVersion, ensemble: c.Name, timeMS: time.Now().UnixMilli(),
+		settings: settings{
+			maxDataBytes:        int64(c.MaxDataBytes),
+			minSessionTimeoutMS: c.MinSessionTimeout.Milliseconds(),
+			maxSessionTimeoutMS: c.MaxSessionTimeout.Milliseconds(),
+			ttlNodes:            true,
+		},
+	}
+	for _, m := range c.members() {
+		in.members = append(in.members, memberRecord{id: m.ID, addr: m.Addr, role: Voter})
+	}
+	return in
+}
+
+// A timing holds the periods that follow from Config.ElectionTimeout, so that
+// they fit each other.
+type timing struct {
+	tick           time.Duration // of the raft library
+	electionTicks  uint64        // it waits for 1 to 2 times this
+	heartbeatTicks uint64
+
+	touchEvery     time.Duration // a member's sign of life
+	suspendAfter   time.Duration // without an answer to one, a member serves no reads
+	proposeAttempt time.Duration // then a proposal is taken for lost
+	barrierAttempt time.Duration // then a ReadIndex is taken for lost
+	retry          time.Duration // after a refusal, for lack of a leader
+	expireEvery    time.Duration // how often the leader looks for silent sessions
+}
+
+func (c *Config) timing() timing {
+	e := c.ElectionTimeout
+	t := timing{tick: max(e/100, min(5*time.Millisecond, e/20))}
+	t.electionTicks = uint64(e / 2 / t.tick)
+	t.heartbeatTicks = max(t.electionTicks/10, 1)
+	t.touchEvery = e / 4
+	t.suspendAfter = 2 * e
+	t.proposeAttempt = max(e, 100*time.Millisecond)
+	t.barrierAttempt = max(e/5, 10*t.tick)
+	t.retry = max(e/100, 2*time.Millisecond)
+	t.expireEvery = e / 8
+	return t
+}
+
+// driftOf returns by how much a session's own deadline is earlier than its
+// timeout would have it: clocks may run apart by a twentieth.
+func driftOf(timeout time.Duration) time.Duration { return timeout / 20 }

@@ -1,0 +1,299 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coord/internal/replica"
+)
+
+// A Coordinator is one running member of an ensemble, and a [Client] of it with
+// a session of its own, which is opened anew when it has expired. All methods may
+// be called concurrently.
+//
+// Lock order: mu before anything of a group. Nothing is waited for under mu.
+type Coordinator struct {
+	cfg  Config
+	log  *slog.Logger
+	host replica.Host
+	disk *disk
+	root *group
+
+	anonymous *Session                // reads, for which no session is needed
+	own       atomic.Pointer[Session] // writes; nil until it is open
+
+	ctx    context.Context // ends, with the reason, on Close or failure
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // every goroutine but those of groups and host
+
+	mu      sync.Mutex
+	ownNew  chan struct{} // guarded by mu; closed when own is replaced
+	stopped chan struct{} // guarded by mu; made by the first Close, closed when it is done
+	stopErr error         // set before stopped is closed
+}
+
+// Open starts a member. It does not wait for other members: [Coordinator.Ready]
+// does. ctx bounds the start only; [Coordinator.Close] ends the member.
+//
+// Every error names the value it objects to: all wrong fields of cfg at once; a
+// directory that is in use, belongs to another member or ensemble, or is damaged;
+// an address that cannot be listened on.
+func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("coord: open: %w", err)
+	}
+	log := cfg.Logger.With("member", uint64(cfg.ID))
+	c := &Coordinator{cfg: cfg, log: log, ownNew: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.root = newGroup(rootGroup, &c.cfg, log)
+	c.root.onFail = c.fail
+	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
+	if err := c.start(); err != nil {
+		c.cancel(err)
+		c.root.close(err)
+		return nil, fmt.Errorf("coord: open %s: %w", cfg.Dir, err)
+	}
+	return c, nil
+}
+
+// start opens directory and host and starts the goroutines. What it has opened
+// when it fails, it closes.
+func (c *Coordinator) start() (err error) {
+	if c.disk, err = openDisk(&c.cfg); err != nil {
+		return err
+	}
+	if c.host, err = c.disk.openHost(&c.cfg, c.log, c.setRole); err != nil {
+		return errors.Join(err, c.disk.close())
+	}
+	c.root.host = c.host
+	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}); err != nil {
+		return errors.Join(err, c.host.Close(), c.disk.close())
+	}
+	c.root.start(&c.cfg)
+	c.wg.Go(c.runOwnSession)
+	c.wg.Go(c.runDisk)
+	return nil
+}
+
+// setRole is called by the host for every change of leadership.
+func (c *Coordinator) setRole(g replica.GroupID, r replica.Role) {
+	if GroupID(g) == c.root.id {
+		c.root.setRole(r)
+	}
+}
+
+// groupOf returns the group that serves path: the one place that routes.
+func (c *Coordinator) groupOf(string) *group { return c.root }
+
+// Ready waits until this member takes part in the ensemble: it has contact with a
+// quorum, has caught up, and its own session is open.
+func (c *Coordinator) Ready(ctx context.Context) error {
+	if _, err := c.session(ctx); err != nil {
+		return fmt.Errorf("coord: not ready: %w", err)
+	}
+	return nil
+}
+
+// Context ends when the Coordinator is closed, with the cause [ErrClosed], or has
+// failed, with a cause that satisfies errors.Is for [ErrFailed].
+func (c *Coordinator) Context() context.Context { return c.ctx }
+
+// Session returns the Coordinator's own session, or nil while none is open.
+func (c *Coordinator) Session() *Session {
+	if s := c.own.Load(); s != nil && s.alive() == nil {
+		return s
+	}
+	return nil
+}
+
+// NewSession opens a session that lives as long as this process speaks for it.
+func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Session, error) {
+	if o.Timeout < 0 {
+		return nil, &OpError{Op: "openSession", Err: ErrBadArguments, Detail: fmt.Sprintf("Timeout %v is negative", o.Timeout)}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = c.cfg.SessionTimeout
+	}
+	if err := c.root.awaitJoined(ctx); err != nil {
+		return nil, &OpError{Op: "openSession", Err: err}
+	}
+	return c.root.openSession(ctx, c, o)
+}
+
+// session returns the own session, which it waits for.
+func (c *Coordinator) session(ctx context.Context) (*Session, error) {
+	if s := c.own.Load(); s != nil && s.ctx.Err() == nil {
+		return s, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	for {
+		c.mu.Lock()
+		changed := c.ownNew
+		c.mu.Unlock()
+		if s := c.own.Load(); s != nil && s.ctx.Err() == nil {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-c.ctx.Done():
+			return nil, context.Cause(c.ctx)
+		}
+	}
+}
+
+// runOwnSession keeps a session open for this Coordinator.
+func (c *Coordinator) runOwnSession() {
+	for c.ctx.Err() == nil {
+		s, err := c.NewSession(c.ctx, SessionOptions{})
+		if err != nil {
+			if c.ctx.Err() == nil {
+				c.log.Debug("own session not opened", "err", err)
+				pause(c.ctx, c.root.timing.retry)
+			}
+			continue
+		}
+		c.own.Store(s)
+		c.mu.Lock()
+		close(c.ownNew)
+		c.ownNew = make(chan struct{})
+		c.mu.Unlock()
+		c.log.Info("own session opened", "session", s.id.String(), "timeout", s.timeout)
+		<-s.ctx.Done()
+		if c.ctx.Err() == nil {
+			c.log.Warn("own session ended", "session", s.id.String(), "err", context.Cause(s.ctx))
+		}
+	}
+}
+
+// fail is called when a group of this member cannot go on. The host is closed so
+// that this member neither votes nor answers for a state it cannot follow.
+func (c *Coordinator) fail(err error) {
+	c.cancel(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped == nil {
+		c.wg.Go(func() { _ = c.host.Close() })
+	}
+}
+
+// Close ends this member in good order within [Config.CloseTimeout]: it closes
+// the sessions of this process, so that their ephemerals vanish at once, and
+// hands leadership on. It returns when every goroutine has ended. Further calls
+// wait for the first.
+func (c *Coordinator) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.CloseTimeout)
+	defer cancel()
+	return c.Shutdown(ctx)
+}
+
+// Shutdown is [Coordinator.Close] with the caller's bound for what is done in good
+// order.
+func (c *Coordinator) Shutdown(ctx context.Context) error {
+	return c.stop(func() {
+		c.closeSessions(ctx)
+		c.handOver(ctx)
+	})
+}
+
+// kill ends this member as a crash would, as far as the others can see.
+func (c *Coordinator) kill() error { return c.stop(func() {}) }
+
+// stop ends the member after farewell. Only the first call does anything.
+func (c *Coordinator) stop(farewell func()) error {
+	c.mu.Lock()
+	if done := c.stopped; done != nil {
+		c.mu.Unlock()
+		<-done
+		return c.stopErr
+	}
+	done := make(chan struct{})
+	c.stopped = done
+	c.mu.Unlock()
+	if c.ctx.Err() == nil {
+		farewell()
+	}
+	c.cancel(ErrClosed)
+	c.root.close(ErrClosed)
+	c.wg.Wait()
+	c.stopErr = errors.Join(c.host.Close(), c.disk.note(c.root), c.disk.close())
+	close(done)
+	return c.stopErr
+}
+
+// closeSessions closes the sessions of this process, all at once.
+func (c *Coordinator) closeSessions(ctx context.Context) {
+	if c.root.suspended() {
+		return // nobody would answer
+	}
+	var closing sync.WaitGroup
+	for _, s := range c.root.ownSessions() {
+		closing.Go(func() {
+			if err := s.close(ctx); err != nil {
+				c.log.Warn("session not closed", "session", s.id.String(), "err", err)
+			}
+		})
+	}
+	closing.Wait()
+}
+
+// handOver has another voter lead, if this member does. A request is often
+// refused under load and never repeated by the raft library, so it is made up to
+// three times.
+func (c *Coordinator) handOver(ctx context.Context) {
+	g := c.root
+	for attempt := 0; attempt < 3 && g.leading() && !g.suspended() && ctx.Err() == nil; attempt++ {
+		to := g.successor(attempt)
+		if to == 0 {
+			return
+		}
+		pause(ctx, 2*g.timing.tick*time.Duration(g.timing.heartbeatTicks))
+		if err := g.host.TransferLeadership(ctx, replica.GroupID(g.id), replica.MemberID(to)); err != nil {
+			c.log.Debug("leadership not handed over", "err", err)
+			continue
+		}
+		for until := time.Now().Add(g.timing.touchEvery); g.leading() && time.Now().Before(until) && ctx.Err() == nil; {
+			pause(ctx, g.timing.tick)
+		}
+	}
+}
+
+// successor returns a voter other than this member that was heard of lately.
+func (g *group) successor(attempt int) MemberID {
+	s := g.state()
+	var candidates []MemberID
+	for _, m := range s.members {
+		if m.id != g.member && m.role == Voter && !m.removed && s.timeMS-m.touchedMS < 4*g.timing.suspendAfter.Milliseconds() && m.touches > 0 {
+			candidates = append(candidates, m.id)
+		}
+	}
+	if len(candidates) == 0 {
+		return 0
+	}
+	return candidates[attempt%len(candidates)]
+}
+
+// start starts the goroutines of the group.
+func (g *group) start(cfg *Config) {
+	g.wg.Go(g.proposer.run)
+	g.wg.Go(newReaper(g, cfg).run)
+	g.wg.Go(g.runDeadlines)
+}
+
+// close ends the group and waits for its goroutines.
+func (g *group) close(err error) {
+	g.cancel(err)
+	g.hub.close(err)
+	g.wg.Wait()
+}

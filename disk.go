@@ -1,0 +1,130 @@
+package coord
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"coord/internal/raftnode"
+	"coord/internal/raftnode/memnet"
+	"coord/internal/raftnode/raftdir"
+	"coord/internal/replica"
+)
+
+// A disk is a member's directory: locked, and checked before the raft library
+// opens it, because that library answers most faults of a directory with a panic
+// or with an empty log.
+type disk struct {
+	dir    *raftdir.Dir
+	memory *raftnode.Memory
+	noted  uint64 // the log index that was last written down; owned by runDisk
+}
+
+func openDisk(cfg *Config) (*disk, error) {
+	if err := raftdir.CheckWorkingDirectory(); err != nil {
+		return nil, err
+	}
+	d := &disk{memory: cfg.memory}
+	if d.memory == nil {
+		d.memory = &raftnode.Memory{}
+		if len(cfg.InitialMembers) == 0 && cfg.Listen == "" {
+			d.memory.Net = memnet.New() // nobody to talk to: no port is opened
+		}
+	}
+	var err error
+	d.dir, err = raftdir.Open(d.memory.FS, cfg.Dir, raftdir.Identity{
+		Ensemble: cfg.Name, Member: replica.MemberID(cfg.ID), LogShards: cfg.LogShards, Voters: voterAddrs(cfg),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// voterAddrs returns the initial members' addresses. A member that has none, being
+// alone, is reached under a name of its own.
+func voterAddrs(cfg *Config) map[replica.MemberID]string {
+	addrs := map[replica.MemberID]string{}
+	for _, m := range cfg.members() {
+		if m.Addr == "" {
+			m.Addr = "alone"
+		}
+		addrs[replica.MemberID(m.ID)] = m.Addr
+	}
+	return addrs
+}
+
+func (d *disk) openHost(cfg *Config, log *slog.Logger, onRole func(replica.GroupID, replica.Role)) (replica.Host, error) {
+	t := cfg.timing()
+	addrs := voterAddrs(cfg)
+	host, err := raftnode.Open(raftnode.Config{
+		Ensemble: cfg.Name, Member: replica.MemberID(cfg.ID), Dir: d.dir.NodeHostDir(),
+		Addr: addrs[replica.MemberID(cfg.ID)], Listen: cfg.Listen, Members: addrs,
+		Tick: t.tick, ElectionTicks: t.electionTicks, HeartbeatTicks: t.heartbeatTicks,
+		SnapshotEntries: cfg.SnapshotEntries, CompactionOverhead: max(cfg.SnapshotEntries/10, 1),
+		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
+		Logger: log, OnRole: onRole, Net: d.memory.Net, FS: d.memory.FS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return host, nil
+}
+
+// startGroup starts this member's replica of a group.
+func (d *disk) startGroup(host replica.Host, g GroupID, m *machine) error {
+	return host.StartGroup(replica.GroupID(g), m)
+}
+
+// note writes down how far the log was applied, so that a log that ends earlier
+// is recognised as cut or restored from an older copy.
+func (d *disk) note(g *group) error {
+	index := g.pub.Load().index
+	if index <= d.noted {
+		return nil
+	}
+	d.noted = index
+	return d.dir.NoteApplied(replica.GroupID(g.id), index)
+}
+
+func (d *disk) close() error { return d.dir.Close() }
+
+// noteEvery is how often the log index is written down, and the free space looked
+// at.
+const noteEvery = 5 * time.Second
+
+// runDisk watches over the directory: it reports free space to the ensemble,
+// which refuses growth while a voter has too little, and stops this member before
+// the disk is full, because the raft library does not survive that.
+func (c *Coordinator) runDisk() {
+	tick := time.NewTicker(noteEvery)
+	defer tick.Stop()
+	for {
+		c.checkSpace()
+		select {
+		case <-tick.C:
+		case <-c.ctx.Done():
+			return
+		}
+		if err := c.disk.note(c.root); err != nil {
+			c.log.Warn("log index not written down", "err", err)
+		}
+	}
+}
+
+func (c *Coordinator) checkSpace() {
+	free, err := c.disk.dir.Free()
+	if err != nil {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			c.log.Warn("free space is not known", "err", err)
+		}
+		return
+	}
+	least := c.cfg.MinFreeBytes
+	if free < least/4 {
+		c.root.fail(fmt.Errorf("%s has %d bytes free, a member needs %d to go on", c.cfg.Dir, free, least/4))
+		return
+	}
+	c.root.proposer.reportDisk(diskReport{freeBytes: free, low: free < least})
+}

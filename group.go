@@ -1,0 +1,272 @@
+package coord
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coord/internal/replica"
+)
+
+// A published is what readers of a group see: one state, and how far into the
+// log it reaches. Nothing reachable from it ever changes.
+type published struct {
+	state *state
+	index uint64
+}
+
+// A group is this member's part in one raft group: the published state, the
+// way into the log, the watches, and this member's sessions there.
+//
+// Lock order: mu before hub.mu before a watch's mu; proposer.mu is a leaf, and
+// so is mu while a machine runs. Nothing is waited for under any of them.
+type group struct {
+	id     GroupID
+	member MemberID
+	host   replica.Host
+	log    *slog.Logger
+	timing timing
+
+	pub      atomic.Pointer[published]
+	hub      hub
+	proposer *proposer
+	reads    sharedBarrier
+
+	ctx    context.Context         // ends, with the reason, when the group is closed or fails
+	cancel context.CancelCauseFunc // called by close and fail
+	wg     sync.WaitGroup          // every goroutine of the group
+
+	// lastTouch is when the first attempt of the last acknowledged touch began,
+	// as time since born; 0 before the first.
+	lastTouch atomic.Int64
+	born      time.Time
+
+	joined chan struct{} // closed once this incarnation's hello is applied
+
+	mu       sync.Mutex
+	failure  error                        // guarded by mu; set once
+	onFail   func(error)                  // called once, without mu
+	sessions map[SessionID]*Session       // guarded by mu; this process's handles
+	signs    map[incarnationKey]time.Time // guarded by mu; when a process was last heard of, see expirer
+	silences map[SessionID]time.Time      // guarded by mu; when a session fell silent
+	role     replica.Role                 // guarded by mu
+}
+
+// An incarnationKey names one process of a member.
+type incarnationKey struct {
+	member      MemberID
+	incarnation uint64
+}
+
+func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
+	g := &group{
+		id: id, member: cfg.ID, log: log.With("group", uint64(id)), timing: cfg.timing(),
+		born: time.Now(), joined: make(chan struct{}),
+		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
+	}
+	g.pub.Store(&published{state: newState(id).freeze()})
+	g.ctx, g.cancel = context.WithCancelCause(context.Background())
+	g.reads.start = g.wg.Go
+	g.hub.init(g)
+	g.proposer = newProposer(g, cfg)
+	return g
+}
+
+// state returns the published state.
+func (g *group) state() *state { return g.pub.Load().state }
+
+// publish makes a new state visible together with the events that led to it.
+// Both ways hold: a reader who sees an effect finds its event queued, and a
+// reader who is given an event finds its effect readable.
+func (g *group) publish(p *published, events []Event) {
+	g.hub.publish(events, func() { g.pub.Store(p) }, p.state.zxid)
+}
+
+// publishSnapshot makes a state visible that skips some events.
+func (g *group) publishSnapshot(p *published) {
+	g.hub.skip(func() { g.pub.Store(p) }, p.state.zxid)
+	g.reconcileSessions(p.state)
+}
+
+// observe takes note of what an entry did, for this member's own purposes. The
+// machine calls it; it must not wait.
+func (g *group) observe(cmd *command, eff *effects, s *state) {
+	if eff.panic != "" {
+		g.log.Error("command failed on every member alike", "proposer", uint64(cmd.member), "number", cmd.batch.number, "panic", eff.panic)
+	}
+	if !eff.touched && !eff.hello && len(eff.ended) == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if eff.touched {
+		now := time.Now()
+		if m := s.members.get(cmd.member); m != nil {
+			g.signs[incarnationKey{m.id, m.incarnation}] = now
+		}
+		for _, c := range cmd.batch.touch.silences {
+			g.silences[c.session] = now
+		}
+	}
+	for _, id := range eff.ended {
+		delete(g.silences, id)
+		if ses, ok := g.sessions[id]; ok {
+			delete(g.sessions, id)
+			ses.end(ErrSessionExpired)
+		}
+	}
+}
+
+// reconcileSessions ends the handles whose session is not in s: a snapshot does
+// not tell how they ended.
+func (g *group) reconcileSessions(s *state) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, ses := range g.sessions {
+		if have, ok := s.sessions.get(id); !ok || have.generation != ses.generation {
+			delete(g.sessions, id)
+			ses.end(ErrSessionExpired)
+		}
+	}
+}
+
+// adopt makes ses one of the handles that this process speaks for. It reports
+// false if the session has ended meanwhile.
+func (g *group) adopt(ses *Session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.state().sessions.get(ses.id); !ok {
+		return false
+	}
+	g.sessions[ses.id] = ses
+	return true
+}
+
+// release forgets a handle that has ended.
+func (g *group) release(ses *Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.sessions, ses.id)
+}
+
+// ownSessions returns the handles of this process in the order of their ids.
+func (g *group) ownSessions() []*Session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.SortedFunc(maps.Values(g.sessions), func(a, b *Session) int { return int(int64(a.id) - int64(b.id)) })
+}
+
+// setRole takes note of a change of leadership. The host calls it.
+func (g *group) setRole(r replica.Role) {
+	g.mu.Lock()
+	was := g.role
+	g.role = r
+	g.mu.Unlock()
+	if was.Leader == r.Leader && was.Term == r.Term {
+		return
+	}
+	g.log.Info("leader changed", "leader", uint64(r.Leader), "term", r.Term)
+	g.proposer.leaderChanged(r)
+}
+
+func (g *group) currentRole() replica.Role {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.role
+}
+
+func (g *group) leading() bool { return MemberID(g.currentRole().Leader) == g.member }
+
+// fail stops this member's part in the group for good.
+func (g *group) fail(err error) {
+	g.mu.Lock()
+	first := g.failure == nil
+	if first {
+		g.failure = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	failure, tell := g.failure, g.onFail
+	g.mu.Unlock()
+	if !first {
+		return
+	}
+	g.log.Error("group failed on this member", "err", err)
+	g.cancel(failure)
+	g.hub.close(failure)
+	if tell != nil {
+		tell(failure)
+	}
+}
+
+func (g *group) failed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failure
+}
+
+// sinceTouch returns how long ago the last acknowledged touch was begun.
+func (g *group) sinceTouch() time.Duration {
+	return time.Since(g.born) - time.Duration(g.lastTouch.Load())
+}
+
+// touchedAt returns when the last acknowledged touch was begun.
+func (g *group) touchedAt() time.Time { return g.born.Add(time.Duration(g.lastTouch.Load())) }
+
+// suspended reports whether this member has no contact with a quorum: its last
+// acknowledged touch was begun too long ago.
+func (g *group) suspended() bool {
+	return g.lastTouch.Load() == 0 || g.sinceTouch() > g.timing.suspendAfter
+}
+
+// readable returns the state that a read may be answered from.
+func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
+	if err := g.failed(); err != nil {
+		return nil, err
+	}
+	if o.allowStale {
+		return g.state(), nil
+	}
+	if err := g.awaitJoined(ctx); err != nil {
+		return nil, err
+	}
+	if o.linearizable {
+		if err := g.barrier(ctx); err != nil {
+			return nil, err
+		}
+	} else if g.suspended() {
+		return nil, ErrSuspended
+	}
+	return g.state(), nil
+}
+
+// awaitJoined waits until this process may read and propose in the group.
+func (g *group) awaitJoined(ctx context.Context) error {
+	select {
+	case <-g.joined:
+		return nil
+	default:
+	}
+	select {
+	case <-g.joined:
+		return nil
+	case <-g.ctx.Done():
+		return context.Cause(g.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// barrier waits until the published state reflects every write that was
+// acknowledged before the call.
+func (g *group) barrier(ctx context.Context) error {
+	return g.reads.wait(ctx, g.ctx, func(ctx context.Context) error {
+		if g.currentRole().Leader == 0 {
+			return replica.ErrNotReady // the library would log a warning each time
+		}
+		return g.host.ReadIndex(ctx, replica.GroupID(g.id))
+	}, g.timing.barrierAttempt)
+}

@@ -1,0 +1,83 @@
+package coord
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"coord/internal/replica"
+)
+
+// A machine is the end of the log of one group on this member: it applies
+// entries to the state and publishes what comes out. The host calls it from one
+// goroutine at a time, but for Save.
+//
+// A machine that meets an entry it cannot read (one of a newer format, or one
+// that no binary writes) does not skip it, because this member would then differ
+// from the others for ever. It publishes nothing any more, aborts snapshots and
+// has its group fail.
+type machine struct {
+	g      *group
+	s      *state // private; what others see is frozen
+	index  uint64 // of the last entry applied
+	halted error
+	events []Event // of the batch at hand
+}
+
+var _ replica.Machine = (*machine)(nil)
+
+// Apply implements [replica.Machine].
+func (m *machine) Apply(entries []replica.Entry) {
+	if m.halted != nil {
+		return
+	}
+	m.events = nil // the hub keeps the slice
+	for _, e := range entries {
+		cmd, err := decodeCommand(e.Cmd)
+		if err == nil && cmd.group != m.g.id {
+			err = fmt.Errorf("%w: command of group %v", errMalformed, cmd.group)
+		}
+		if err != nil {
+			m.halted = fmt.Errorf("group %v: log entry %d: %w", m.g.id, e.Index, err)
+			break
+		}
+		eff := m.s.apply(cmd, digestOf(e.Cmd))
+		m.index = e.Index
+		m.events = append(m.events, eff.events...)
+		m.g.observe(cmd, &eff, m.s)
+	}
+	m.g.publish(&published{state: m.s.freeze(), index: m.index}, m.events)
+	if m.halted != nil {
+		m.g.fail(m.halted)
+	}
+}
+
+// Prepare implements [replica.Machine].
+func (m *machine) Prepare() any { return m.g.pub.Load().state }
+
+// Save implements [replica.Machine].
+func (m *machine) Save(point any, w io.Writer, stop <-chan struct{}) error {
+	if m.g.failed() != nil {
+		return replica.ErrSnapshotAborted
+	}
+	err := writeSnapshot(point.(*state), w, stop)
+	if errors.Is(err, errStopped) {
+		return replica.ErrSnapshotStopped
+	}
+	return err
+}
+
+// Restore implements [replica.Machine]. It ends every watch that has not yet
+// been told what the snapshot skips.
+func (m *machine) Restore(r io.Reader, stop <-chan struct{}) error {
+	s, err := readSnapshot(m.g.id, r, stop)
+	if errors.Is(err, errStopped) {
+		return replica.ErrSnapshotStopped
+	}
+	if err != nil {
+		return err
+	}
+	m.s = s
+	m.g.publishSnapshot(&published{state: s.freeze()})
+	return nil
+}

@@ -1,0 +1,24 @@
+package coord
+
+import (
+	"coord/internal/private"
+	"coord/internal/raftnode"
+	"coord/internal/replica"
+)
+
+func init() {
+	private.SetMemory = func(cfg any, m *raftnode.Memory) { cfg.(*Config).memory = m }
+	private.Kill = func(c any) error { return c.(*Coordinator).kill() }
+	private.Violations = func(c any) []error {
+		var errs []error
+		for err := range c.(*Coordinator).root.state().violations() {
+			errs = append(errs, err)
+		}
+		return errs
+	}
+	private.Snapshot = func(c any) error {
+		g := c.(*Coordinator).root
+		_, err := g.host.Snapshot(g.ctx, replica.GroupID(g.id))
+		return err
+	}
+}

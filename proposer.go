@@ -1,0 +1,451 @@
+package coord
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"coord/internal/replica"
+)
+
+// Bounds of a batch and of what waits in front of it.
+const (
+	maxBatchRequests = 2048
+	maxBatchBytes    = 1 << 20 // a single larger request makes a batch of its own
+
+	// The queue holds 64 MiB, of which every request takes at least 4 KiB, so
+	// 16384 small requests. Callers beyond that wait in order of arrival.
+	maxQueueBytes  = 64 << 20
+	minQueuedBytes = 4 << 10
+
+	requestOverhead = 96 // encoded bytes of a request beside its paths and data, about
+)
+
+// A pending is one caller's request on its way through the log.
+type pending struct {
+	req    request
+	size   int64 // encoded bytes, about
+	done   chan struct{}
+	result result // set before done is closed
+	err    error  // set before done is closed; nil if result holds the answer
+	taken  bool   // guarded by proposer.mu: it is in a batch, so its outcome is open
+}
+
+// A proposer is this member's way into the log of one group. It has one batch
+// under way; what callers submit meanwhile becomes the next, so a lone write
+// leaves at once and batches grow with the load. Requests keep the order of
+// their submission.
+//
+// Exactly once: the process first starts an incarnation with a hello, and names
+// every batch {member, incarnation, number}. Once a number has been attempted,
+// its bytes are frozen and proposed again, at once after a change of leader,
+// until the published state shows that it was applied. The state keeps the
+// results of the last number, so an attempt that was applied though nobody
+// heard of it is answered as well, and one that is applied again changes
+// nothing.
+type proposer struct {
+	g       *group
+	addr    string
+	initial *initCommand // nil: this member may not start the group
+	space   *semaphore.Weighted
+	wake    chan struct{} // holds 1: there is something in the queue
+
+	// Owned by run.
+	enc         *encoder
+	incarnation uint64
+	number      uint64
+	lastMark    time.Time // when this member's last time mark was acknowledged
+	caughtUp    bool      // group time has reached this member's clock once
+
+	mu      sync.Mutex
+	queue   []*pending         // guarded by mu
+	closed  error              // guarded by mu
+	leader  replica.MemberID   // guarded by mu; as of the attempt under way
+	attempt context.CancelFunc // guarded by mu; ends the attempt under way
+	report  diskReport         // guarded by mu; what the next touch says of the disk
+
+	silences []silence // guarded by mu; changes that the next touch carries
+}
+
+// A diskReport is what a member says of its disk.
+type diskReport struct {
+	freeBytes uint64
+	low       bool
+}
+
+func newProposer(g *group, cfg *Config) *proposer {
+	return &proposer{
+		g: g, addr: cfg.advertised(), initial: cfg.initCommand(),
+		space: semaphore.NewWeighted(maxQueueBytes), wake: make(chan struct{}, 1), enc: newEncoder(),
+	}
+}
+
+// trySubmit queues a request, or returns nil if it would have to wait.
+func (p *proposer) trySubmit(r request) (*pending, error) {
+	q := newPending(r)
+	if !p.space.TryAcquire(q.cost()) {
+		return nil, nil
+	}
+	return p.push(q)
+}
+
+// submit queues a request. It waits for space in the queue, in order of arrival.
+func (p *proposer) submit(ctx context.Context, r request) (*pending, error) {
+	q := newPending(r)
+	if err := p.space.Acquire(ctx, q.cost()); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return p.push(q)
+}
+
+func newPending(r request) *pending {
+	return &pending{req: r, size: requestBytes(&r), done: make(chan struct{})}
+}
+
+// cost returns what q takes of the queue.
+func (q *pending) cost() int64 { return min(max(q.size, minQueuedBytes), maxQueueBytes) }
+
+// push queues q, for which space was acquired.
+func (p *proposer) push(q *pending) (*pending, error) {
+	p.mu.Lock()
+	if err := p.closed; err != nil {
+		p.mu.Unlock()
+		p.space.Release(q.cost())
+		return nil, err
+	}
+	p.queue = append(p.queue, q)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return q, nil
+}
+
+// withdraw takes q out of the queue. It reports false if q is in a batch already.
+func (p *proposer) withdraw(q *pending) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.taken {
+		return false
+	}
+	if p.closed != nil {
+		return true // refused by stop
+	}
+	for i, have := range p.queue {
+		if have == q {
+			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			q.taken = true
+			p.space.Release(q.cost())
+			return true
+		}
+	}
+	return false
+}
+
+// requestBytes estimates the encoded size of r.
+func requestBytes(r *request) int64 {
+	n := int64(requestOverhead)
+	for i := range r.ops {
+		o := &r.ops[i]
+		n += int64(len(o.path)+len(o.data)) + requestOverhead
+		for _, a := range o.acl {
+			n += int64(len(a.ID.Scheme)+len(a.ID.ID)) + 16
+		}
+	}
+	for _, x := range r.reaps {
+		n += int64(len(x.path)) + 32
+	}
+	return n + int64(len(r.expiries))*32
+}
+
+// take returns the requests of the next batch.
+func (p *proposer) take() []*pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, bytes := 0, int64(0)
+	for n < len(p.queue) && n < maxBatchRequests {
+		if bytes += p.queue[n].size; n > 0 && bytes > maxBatchBytes {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	batch := make([]*pending, n)
+	copy(batch, p.queue)
+	rest := copy(p.queue, p.queue[n:])
+	clear(p.queue[rest:])
+	p.queue = p.queue[:rest]
+	for _, q := range batch {
+		q.taken = true
+		p.space.Release(q.cost())
+	}
+	return batch
+}
+
+// run is the proposer's goroutine.
+func (p *proposer) run() {
+	ctx := p.g.ctx
+	defer p.stop()
+	if err := p.join(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.g.fail(err)
+		}
+		return
+	}
+	close(p.g.joined)
+	touch := time.NewTimer(0)
+	defer touch.Stop()
+	due := true
+	for {
+		batch := p.take()
+		if len(batch) == 0 && !due {
+			select {
+			case <-p.wake:
+			case <-touch.C:
+				due = true
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		if due {
+			touch.Reset(p.g.timing.touchEvery)
+		}
+		if err := p.commit(ctx, batch, due); err != nil {
+			p.abandon(batch)
+			if ctx.Err() == nil {
+				p.g.fail(err)
+			}
+			return
+		}
+		select {
+		case <-touch.C:
+			due = true
+		default:
+			due = false
+		}
+	}
+}
+
+// stop refuses whatever is in the queue or still comes.
+func (p *proposer) stop() {
+	p.mu.Lock()
+	p.closed = context.Cause(p.g.ctx)
+	queue := p.queue
+	p.queue = nil
+	p.mu.Unlock()
+	for _, q := range queue {
+		q.err = p.closed
+		close(q.done)
+		p.space.Release(q.cost())
+	}
+}
+
+// abandon ends the callers of a batch whose outcome nobody will learn.
+func (p *proposer) abandon(batch []*pending) {
+	for _, q := range batch {
+		q.err = &OutcomeError{cause: context.Cause(p.g.ctx), p: q}
+		close(q.done)
+	}
+}
+
+// join starts the group, if nobody has, and then this process's incarnation.
+// Nothing else is proposed, and nothing read, before. The record that it follows
+// may be out of date while the log is replayed; the compare-and-set then fails
+// and is tried again.
+func (p *proposer) join(ctx context.Context) error {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	nonce := binary.BigEndian.Uint64(random[:])
+	for ctx.Err() == nil {
+		if err := p.g.barrier(ctx); err != nil {
+			return err
+		}
+		s := p.g.state()
+		if !s.started() {
+			if p.initial != nil {
+				p.propose(ctx, &command{kind: commandInit, group: p.g.id, member: p.g.member, init: p.initial})
+			} else {
+				pause(ctx, p.g.timing.retry)
+			}
+			continue
+		}
+		m := s.members.get(p.g.member)
+		if err := p.admitted(s, m); err != nil {
+			return err
+		}
+		if m.nonce == nonce && m.incarnation > 0 {
+			p.incarnation = m.incarnation
+			return nil
+		}
+		p.propose(ctx, &command{kind: commandHello, group: p.g.id, member: p.g.member,
+			hello: &helloCommand{expected: m.incarnation, nonce: nonce, addr: p.addr}})
+	}
+	return context.Cause(ctx)
+}
+
+// admitted checks that the group takes this member.
+func (p *proposer) admitted(s *state, m *memberRecord) error {
+	switch {
+	case p.initial != nil && s.ensemble != p.initial.ensemble:
+		return fmt.Errorf("%w: it is %q, not %q", ErrNotMember, s.ensemble, p.initial.ensemble)
+	case m == nil:
+		return fmt.Errorf("%w: ensemble %q has no member %v", ErrNotMember, s.ensemble, p.g.member)
+	case m.removed:
+		return fmt.Errorf("%w: member %v was removed from ensemble %q", ErrNotMember, p.g.member, s.ensemble)
+	}
+	return nil
+}
+
+// propose makes one attempt at a command whose success shows in the state.
+func (p *proposer) propose(ctx context.Context, cmd *command) {
+	p.enc.buf.Reset()
+	p.enc.command(cmd)
+	p.try(ctx, p.enc.buf.Bytes())
+}
+
+// commit proposes a batch until it is applied, and answers its callers. An error
+// means that its outcome stays unknown.
+func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool) error {
+	b := &batchCommand{incarnation: p.incarnation, number: p.number + 1, observed: p.g.state().zxid}
+	if withTouch {
+		b.touch = p.touch()
+	}
+	b.requests = make([]request, len(batch))
+	for i, q := range batch {
+		b.requests[i] = q.req
+	}
+	p.enc.buf.Reset()
+	p.enc.command(&command{kind: commandBatch, group: p.g.id, member: p.g.member, batch: b})
+	frozen := p.enc.buf.Bytes()
+	first := time.Since(p.g.born)
+	rec, err := p.repeat(ctx, b.number, frozen)
+	if err != nil {
+		return err
+	}
+	p.number = b.number
+	if withTouch {
+		p.touched(b.touch, first)
+	}
+	for i, q := range batch {
+		q.result = rec.results[i]
+		close(q.done)
+	}
+	return nil
+}
+
+// repeat attempts a frozen batch until this member's record shows its number.
+func (p *proposer) repeat(ctx context.Context, number uint64, frozen []byte) (*memberRecord, error) {
+	for {
+		p.try(ctx, frozen)
+		m := p.g.state().members.get(p.g.member)
+		switch {
+		case m == nil || m.removed:
+			return nil, fmt.Errorf("%w: member %v was removed", ErrNotMember, p.g.member)
+		case m.incarnation != p.incarnation:
+			return nil, fmt.Errorf("another process runs as member %v: incarnation %d has followed %d", p.g.member, m.incarnation, p.incarnation)
+		case m.number == number && m.digest == digestOf(frozen):
+			return m, nil
+		case m.number >= number:
+			return nil, fmt.Errorf("batch %d of member %v was applied with other bytes", number, p.g.member)
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// try makes one attempt at proposing b. The state shows whether it was applied.
+// It ends early when another leader is elected, because a proposal that was
+// forwarded to the old one is lost without a word.
+func (p *proposer) try(ctx context.Context, b []byte) {
+	attempt, cancel := context.WithTimeout(ctx, p.g.timing.proposeAttempt)
+	defer cancel()
+	role := p.g.currentRole()
+	p.mu.Lock()
+	p.leader, p.attempt = role.Leader, cancel
+	p.mu.Unlock()
+	err := p.g.host.Propose(attempt, replica.GroupID(p.g.id), b)
+	p.mu.Lock()
+	p.attempt = nil
+	p.mu.Unlock()
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, replica.ErrNotReady) || errors.Is(err, replica.ErrBusy):
+		pause(ctx, p.g.timing.retry)
+	case errors.Is(err, replica.ErrUnknownOutcome):
+		p.g.log.Debug("attempt without an answer", "err", err)
+	default:
+		p.g.log.Warn("proposal refused", "err", err)
+		pause(ctx, p.g.timing.retry)
+	}
+}
+
+// leaderChanged ends an attempt that went to another leader.
+func (p *proposer) leaderChanged(r replica.Role) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.attempt != nil && r.Leader != 0 && r.Leader != p.leader {
+		p.attempt()
+	}
+}
+
+// touch returns the sign of life that goes with the next batch.
+func (p *proposer) touch() *touch {
+	p.mu.Lock()
+	t := &touch{freeBytes: p.report.freeBytes, lowOnSpace: p.report.low, silences: p.silences}
+	p.silences = nil
+	p.mu.Unlock()
+	if !p.g.leading() {
+		p.lastMark = time.Time{}
+		return t
+	}
+	t.markMS = time.Now().UnixMilli()
+	t.gapMS = p.markGap(t.markMS).Milliseconds()
+	return t
+}
+
+// markGap returns how much time a mark may claim to have passed. That is what
+// this member has measured since its last mark; but group time stood still while
+// the whole ensemble was down, so a leader asks for the largest step until it
+// has caught up once.
+func (p *proposer) markGap(nowMS int64) time.Duration {
+	behind := time.Duration(nowMS-p.g.state().timeMS) * time.Millisecond
+	if p.lastMark.IsZero() || !p.caughtUp {
+		p.caughtUp = behind <= 2*p.g.timing.touchEvery
+		return maxTimeStepMS * time.Millisecond
+	}
+	return max(time.Since(p.lastMark), time.Millisecond)
+}
+
+// touched takes note of an acknowledged touch whose first attempt began at
+// first: the sessions of this process live on from there.
+func (p *proposer) touched(t *touch, first time.Duration) {
+	p.g.lastTouch.Store(max(int64(first), 1))
+	if t.markMS != 0 {
+		p.lastMark = time.Now()
+	}
+}
+
+// silence has the next touch say that this process no longer speaks for a
+// session.
+func (p *proposer) silence(id SessionID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silences = append(p.silences, silence{id, true})
+}
+
+// reportDisk sets what the next touch says of the disk.
+func (p *proposer) reportDisk(r diskReport) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report = r
+}

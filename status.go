@@ -1,0 +1,98 @@
+package coord
+
+import "fmt"
+
+// A Role says what a member does in a group at the moment.
+type Role uint8
+
+// The roles of a member, in ZooKeeper's words.
+const (
+	Looking   Role = iota // no leader is known
+	Leading               // this member leads
+	Following             // another member leads
+	Observing             // another member leads, and this one does not vote
+)
+
+// String returns the role in lower case.
+func (r Role) String() string {
+	switch r {
+	case Looking:
+		return "looking"
+	case Leading:
+		return "leading"
+	case Following:
+		return "following"
+	case Observing:
+		return "observing"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// A Status is what one member knows of itself and its ensemble at one moment.
+type Status struct {
+	Ensemble string
+	Member   MemberID
+	Role     Role
+	Leader   MemberID // 0: none is known
+	Term     uint64   // of raft
+
+	// HasQuorum says that a quorum has acknowledged this member's last sign of
+	// life in time.
+	HasQuorum bool
+
+	ZXID     ZXID // of the last write this member has applied
+	Members  []Member
+	Znodes   int
+	Sessions int
+	Watches  int // open on this member
+}
+
+// Status returns how this member stands. It asks nobody and never waits.
+func (c *Coordinator) Status() Status {
+	s := c.root.state()
+	role := c.root.currentRole()
+	st := Status{
+		Ensemble: c.cfg.Name, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
+		HasQuorum: c.ctx.Err() == nil && !c.root.suspended(),
+		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.count(),
+	}
+	for _, m := range s.members {
+		if !m.removed {
+			st.Members = append(st.Members, Member{ID: m.id, Addr: m.addr})
+		}
+	}
+	me := s.members.get(c.cfg.ID)
+	switch {
+	case st.Leader == 0 || c.ctx.Err() != nil:
+		st.Role = Looking
+	case st.Leader == c.cfg.ID:
+		st.Role = Leading
+	case me != nil && me.role == Observer:
+		st.Role = Observing
+	default:
+		st.Role = Following
+	}
+	return st
+}
+
+// Health returns nil while this member can do its work: it has joined the
+// ensemble, has contact with a quorum, and did not fail. Otherwise the error says
+// what is wrong; it satisfies errors.Is for [ErrFailed] if this process must be
+// restarted, for [ErrSuspended] if contact may come back, and for [ErrClosed].
+func (c *Coordinator) Health() error {
+	if err := c.root.failed(); err != nil {
+		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, err)
+	}
+	if err := c.ctx.Err(); err != nil {
+		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, ErrClosed)
+	}
+	select {
+	case <-c.root.joined:
+	default:
+		return fmt.Errorf("coord: member %v has not joined the ensemble since its start: %w", c.cfg.ID, ErrSuspended)
+	}
+	if c.root.suspended() {
+		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, ErrSuspended)
+	}
+	return nil
+}

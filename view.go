@@ -1,0 +1,101 @@
+package coord
+
+import (
+	"iter"
+	"slices"
+)
+
+// A View is the tree of one group as it was at one zxid. It never changes and
+// may be kept and read by any number of goroutines; it holds the memory of what
+// has been replaced since. The byte slices that it returns are shared with the
+// tree and must not be modified.
+type View struct {
+	s          *state
+	identities []ID
+}
+
+// ZXID returns the zxid of the last write that the view reflects.
+func (v *View) ZXID() ZXID { return v.s.zxid }
+
+// Digest returns the checksum of what clients can see at this zxid. It walks the
+// whole tree.
+func (v *View) Digest() Digest { return v.s.digest() }
+
+// Get returns the data and stat of a znode. It fails with [ErrNoNode] and
+// [ErrNoAuth]. The data must not be modified.
+func (v *View) Get(path string) ([]byte, Stat, error) {
+	n, code := v.s.readable(path, v.identities)
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "get", Path: path, Err: code}
+	}
+	return n.data, n.stat(), nil
+}
+
+// Children returns the names of the children of a znode, sorted, and its stat.
+func (v *View) Children(path string) ([]string, Stat, error) {
+	names, stat, code := v.s.children(path, listOptions{}, v.identities)
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "children", Path: path, Err: code}
+	}
+	return names, stat, nil
+}
+
+// A Znode is one step of a [View.Walk].
+type Znode struct {
+	Path string
+	Data []byte // shared: not to be modified
+	Stat Stat
+}
+
+// Walk yields the znode at path and everything below it that the reader may
+// read. A parent comes before its children, and the children of one znode come
+// together in the order of their names.
+func (v *View) Walk(path string) iter.Seq[Znode] {
+	return func(yield func(Znode) bool) {
+		n, code := v.s.readable(path, v.identities)
+		if code != codeOK || !yield(Znode{path, n.data, n.stat()}) {
+			return
+		}
+		k, _ := keyOf(path)
+		for k, n := range v.s.tree.descendants(k) {
+			if n.acl.permits(v.identities, PermRead) && !yield(Znode{k.path(), n.data, n.stat()}) {
+				return
+			}
+		}
+	}
+}
+
+// readable finds a znode for a reader.
+func (s *state) readable(path string, identities []ID) (*znode, Code) {
+	n, ok := s.tree.find(path)
+	switch {
+	case !ok && !ValidPath(path):
+		return nil, ErrBadArguments
+	case !ok:
+		return nil, ErrNoNode
+	case !n.acl.permits(identities, PermRead):
+		return nil, ErrNoAuth
+	}
+	return n, codeOK
+}
+
+// children returns a page of the names of the children of a znode.
+func (s *state) children(path string, o listOptions, identities []ID) ([]string, Stat, Code) {
+	n, code := s.readable(path, identities)
+	if code != codeOK {
+		return nil, Stat{}, code
+	}
+	k, _ := keyOf(path)
+	size := int(n.children)
+	if o.limit > 0 {
+		size = min(size, o.limit)
+	}
+	names := make([]string, 0, size)
+	for name := range s.tree.childrenAfter(k, o.after) {
+		names = append(names, name)
+		if len(names) == o.limit {
+			break
+		}
+	}
+	return slices.Clip(names), n.stat(), codeOK
+}
