@@ -123,7 +123,7 @@ type Config struct {
 
 // withDefaults returns c with its zero fields filled in. The maps are copied,
 // so that the caller may go on changing its own.
-func (c Config) withDefaults() Config {
+func withDefaults(c Config) Config {
 	defaultTo(&c.Listen, c.Addr)
 	defaultTo(&c.Tick, DefaultTick)
 	defaultTo(&c.ElectionTicks, DefaultElectionTicks)
@@ -289,11 +289,7 @@ func (c *Config) initialMembers() map[uint64]string {
 // messages of an ensemble with. It is never 0 or 1, which mean none to it.
 func deploymentID(ensemble string) uint64 {
 	sum := sha256.Sum256([]byte("coord ensemble\x00" + ensemble))
-	id := binary.BigEndian.Uint64(sum[:8])
-	if id < 2 {
-		id = 2
-	}
-	return id
+	return max(binary.BigEndian.Uint64(sum[:8]), 2)
 }
 
 // memberUUID returns the name that a member has for the library, which wants

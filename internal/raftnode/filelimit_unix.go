@@ -16,7 +16,7 @@ const minOpenFiles = 512
 func checkFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return nil // then it is not known, which is no reason not to start
+		return nil //nolint:nilerr // then the limit is not known, which is no reason not to start
 	}
 	if limit.Cur < minOpenFiles {
 		return fmt.Errorf("raftnode: the limit of open files is %d, at least %d are needed (ulimit -n)", limit.Cur, minOpenFiles)

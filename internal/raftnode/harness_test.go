@@ -186,6 +186,7 @@ func inMemory(n int, opts ...option) []raftnode.Config {
 
 // onDisk returns configurations of n members on real directories and sockets.
 func onDisk(tb testing.TB, n int, opts ...option) []raftnode.Config {
+	tb.Helper()
 	dir := tb.TempDir()
 	cfgs := inMemory(n)
 	addrs := freePorts(tb, n)
@@ -400,6 +401,7 @@ func snapshot(tb testing.TB, h *raftnode.Host, g replica.GroupID) (uint64, error
 // debugLogger returns a logger that writes to the test's output when the
 // environment asks for it.
 func debugLogger(tb testing.TB) *slog.Logger {
+	tb.Helper()
 	if os.Getenv("RAFTNODE_LOG") == "" {
 		return nil
 	}

@@ -46,7 +46,7 @@ var _ replica.Host = (*Host)(nil)
 // Every way in which the library fails to start comes back as an error, see
 // [ErrDirLocked], [ErrDirMismatch] and [ErrAddressInUse].
 func Open(cfg Config) (*Host, error) {
-	cfg = cfg.withDefaults()
+	cfg = withDefaults(cfg)
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func Open(cfg Config) (*Host, error) {
 		cfg:     cfg,
 		book:    newAddressBook(cfg.Observers, cfg.Members),
 		roles:   newRoles(cfg.OnRole),
-		log:     cfg.Logger.With("member", cfg.Member),
+		log:     cfg.Logger.With(slog.Uint64("member", uint64(cfg.Member))),
 		release: release,
 		groups:  make(map[replica.GroupID]*group),
 		ended:   make(chan struct{}),

@@ -7,6 +7,7 @@ import (
 )
 
 func withLog(tb testing.TB) option {
+	tb.Helper()
 	return func(_ int, c *raftnode.Config) { c.Logger = debugLogger(tb) }
 }
 

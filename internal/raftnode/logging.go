@@ -73,11 +73,11 @@ type packageLog struct {
 
 var _ logger.ILogger = (*packageLog)(nil)
 
-// A libraryPanic is what Panicf panics with. It is an error because NewNodeHost
+// A panicfError is what Panicf panics with. It is an error because NewNodeHost
 // swallows panics with any other value and returns (nil, nil).
-type libraryPanic struct{ text string }
+type panicfError struct{ text string }
 
-func (p *libraryPanic) Error() string { return p.text }
+func (p *panicfError) Error() string { return p.text }
 
 // SetLevel does nothing: what is logged is up to the Logger's handler.
 func (p *packageLog) SetLevel(logger.LogLevel) {}
@@ -126,7 +126,7 @@ func (p *packageLog) Errorf(format string, args ...any) {
 // only logs turns corruption that was noticed into silent damage.
 func (p *packageLog) Panicf(format string, args ...any) {
 	p.log(slog.LevelError, format, args)
-	panic(&libraryPanic{strings.TrimSpace(fmt.Sprintf(format, args...))})
+	panic(&panicfError{strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
 
 // log formats only what somebody wants to read: raft says a lot.
@@ -136,5 +136,5 @@ func (p *packageLog) log(level slog.Level, format string, args []any) {
 		return
 	}
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
-	out.Log(context.Background(), level, "raft library", "package", p.pkg, "text", text)
+	out.LogAttrs(context.Background(), level, "raft library", slog.String("package", p.pkg), slog.String("text", text))
 }

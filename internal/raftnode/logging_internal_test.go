@@ -91,7 +91,7 @@ func TestPanicfPanics(t *testing.T) {
 			}
 			defer func() {
 				err, _ := recover().(error)
-				if p := new(libraryPanic); !errors.As(err, &p) || p.text != "index 7 is gone" {
+				if p, ok := errors.AsType[*panicfError](err); !ok || p.text != "index 7 is gone" {
 					t.Errorf("Panicf panicked with %v", err)
 				}
 				if attach != strings.Contains(out.String(), "index 7 is gone") {

@@ -66,7 +66,7 @@ func (m *machine) SaveSnapshot(point any, w io.Writer, _ statemachine.ISnapshotF
 	case errors.Is(err, replica.ErrSnapshotAborted):
 		return statemachine.ErrSnapshotAborted
 	}
-	m.log.Warn("snapshot given up", "group", m.group, "err", err)
+	m.log.Warn("snapshot given up", slog.Uint64("group", uint64(m.group)), slog.Any("err", err))
 	return statemachine.ErrSnapshotAborted
 }
 
@@ -79,12 +79,24 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, _ []statemachine.SnapshotFile
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, replica.ErrSnapshotStopped) {
-		// The library compares with ==, so it must be exactly this value.
+	if errors.Is(err, replica.ErrSnapshotStopped) && isClosed(stop) {
+		// The library compares with ==, so it must be exactly this value. It
+		// believes it: were stop not closed, the replica would live on with
+		// whatever the machine holds.
 		return statemachine.ErrSnapshotStopped
 	}
-	m.log.Error("snapshot cannot be restored, the raft library will end this process", "group", m.group, "err", err)
+	m.log.Error("snapshot cannot be restored, the raft library will end this process",
+		slog.Uint64("group", uint64(m.group)), slog.Any("err", err))
 	return err
+}
+
+func isClosed(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close is called once all workers of the library have let go of the replica.

@@ -58,7 +58,7 @@ func TestUpdatePassesEntries(t *testing.T) {
 func TestUpdateDoesNotAllocate(t *testing.T) {
 	m := &machine{user: &stub{applied: make([]replica.Entry, 64)}, log: slog.New(slog.DiscardHandler)}
 	b := batch(64)
-	if n := testing.AllocsPerRun(100, func() { m.Update(b) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = m.Update(b) }); n != 0 {
 		t.Errorf("Update allocates %v times for a batch", n)
 	}
 }
@@ -68,20 +68,28 @@ func TestUpdateDoesNotAllocate(t *testing.T) {
 func TestSnapshotErrors(t *testing.T) {
 	other := errors.New("no space left")
 	wrapped := func(err error) error { return errors.Join(err) }
+	closed := make(chan struct{})
+	close(closed)
 	tests := []struct {
-		err, save, restore error
+		err           error
+		stop          chan struct{}
+		save, restore error
 	}{
-		{nil, nil, nil},
-		{wrapped(replica.ErrSnapshotStopped), statemachine.ErrSnapshotStopped, statemachine.ErrSnapshotStopped},
-		{wrapped(replica.ErrSnapshotAborted), statemachine.ErrSnapshotAborted, nil},
-		{other, statemachine.ErrSnapshotAborted, other},
+		{nil, nil, nil, nil},
+		{wrapped(replica.ErrSnapshotStopped), closed, statemachine.ErrSnapshotStopped, statemachine.ErrSnapshotStopped},
+		{replica.ErrSnapshotStopped, make(chan struct{}), statemachine.ErrSnapshotStopped, replica.ErrSnapshotStopped},
+		{replica.ErrSnapshotAborted, nil, statemachine.ErrSnapshotAborted, replica.ErrSnapshotAborted},
+		{wrapped(replica.ErrSnapshotAborted), nil, statemachine.ErrSnapshotAborted, nil},
+		{other, nil, statemachine.ErrSnapshotAborted, other},
 	}
 	for _, tt := range tests {
 		m := &machine{user: &stub{err: tt.err}, log: slog.New(slog.DiscardHandler)}
-		if got := m.SaveSnapshot(7, io.Discard, nil, nil); got != tt.save {
+		//nolint:errorlint // the library compares with ==
+		if got := m.SaveSnapshot(7, io.Discard, nil, tt.stop); got != tt.save {
 			t.Errorf("SaveSnapshot where Save returns %v = %v, want %v", tt.err, got, tt.save)
 		}
-		if got := m.RecoverFromSnapshot(nil, nil, nil); tt.restore != nil && got != tt.restore {
+		//nolint:errorlint // the library compares with ==
+		if got := m.RecoverFromSnapshot(nil, nil, tt.stop); tt.restore != nil && got != tt.restore {
 			t.Errorf("RecoverFromSnapshot where Restore returns %v = %v, want %v", tt.err, got, tt.restore)
 		}
 	}

@@ -25,7 +25,7 @@ var (
 )
 
 // errSwallowed stands for a panic that the library recovered from and kept to
-// itself. Those of its Panicf are not among them, see libraryPanic; what is
+// itself. Those of its Panicf are not among them, see panicfError; what is
 // left are panics with a bare text, about its small files.
 var errSwallowed = errors.New("the raft library gave up without giving a reason, as it does when one of its files is damaged")
 

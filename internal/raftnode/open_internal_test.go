@@ -27,11 +27,11 @@ func (p panics) Create(config.NodeHostConfig, raftio.MessageHandler, raftio.Chun
 // Whatever way the library's constructor ends, an error with the reason comes
 // back, and the next attempt finds nothing in its way.
 func TestEveryPanicOfTheConstructorIsAnError(t *testing.T) {
-	cfg := Config{
+	cfg := withDefaults(Config{
 		Ensemble: "test", Member: 1, Dir: "/data", Addr: "n1",
 		Members: map[replica.MemberID]string{1: "n1"},
 		Net:     memnet.New(), FS: vfs.NewMem(),
-	}.withDefaults()
+	})
 	cause := errors.New("a cause")
 	tests := []struct {
 		name string
@@ -98,7 +98,7 @@ func TestAddressBook(t *testing.T) {
 	if addr != "moved" || key != "moved-1" {
 		t.Errorf("Resolve after set = %q, %q, want moved, moved-1", addr, key)
 	}
-	if n := testing.AllocsPerRun(100, func() { b.Resolve(1, 1) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = b.Resolve(1, 1) }); n != 0 {
 		t.Errorf("Resolve allocates %v times", n)
 	}
 }

@@ -38,7 +38,7 @@ func childCommand(tb testing.TB, value string) *exec.Cmd {
 func runChild(tb testing.TB, value string) (output string, ok bool) {
 	tb.Helper()
 	out, err := childCommand(tb, value).CombinedOutput()
-	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		tb.Fatal(err)
 	}
 	return string(out), err == nil
@@ -140,7 +140,7 @@ func TestOpenReportsDirUsedByAnotherProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Println("opened")
-		io.Copy(io.Discard, os.Stdin) // until the parent closes it
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent closes it
 		h.Close()
 		return
 	}
@@ -162,7 +162,7 @@ func TestOpenReportsDirUsedByAnotherProcess(t *testing.T) {
 	}
 	mustFail(t, cfg, raftnode.ErrDirLocked, cfg.Dir, "another process")
 	in.Close()
-	io.Copy(io.Discard, out)
+	_, _ = io.Copy(io.Discard, out)
 	if err := child.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestOpenReportsSwallowedPanic(t *testing.T) {
 	}
 	h.Close()
 	var flag string
-	filepath.WalkDir(cfg.Dir, func(path string, d os.DirEntry, err error) error {
+	_ = filepath.WalkDir(cfg.Dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Name() == "dragonboat.ds" {
 			flag = path
 		}

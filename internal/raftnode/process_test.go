@@ -3,13 +3,9 @@ package raftnode_test
 import (
 	"log/slog"
 	"os"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/lni/dragonboat/v4/logger"
-
-	"coord/internal/raftnode"
 )
 
 func stderrLogger() *slog.Logger {
@@ -28,23 +24,6 @@ func TestForeignLoggerFactory(t *testing.T) {
 		e.propose(0, 1, "x")
 		if said == 0 {
 			t.Error("the program's own factory was not asked")
-		}
-		return
-	}
-	if out, ok := runChild(t, "run"); !ok {
-		t.Errorf("failed:\n%s", out)
-	}
-}
-
-// Where file descriptors would run out, Open says so.
-func TestTooFewFiles(t *testing.T) {
-	if isChild() {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 100, Max: 100}); err != nil {
-			t.Skip(err)
-		}
-		_, err := raftnode.Open(onDisk(t, 1)[0])
-		if err == nil || !strings.Contains(err.Error(), "limit of open files is 100") {
-			t.Errorf("Open = %v, want an error about the limit of open files", err)
 		}
 		return
 	}

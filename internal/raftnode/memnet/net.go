@@ -2,11 +2,11 @@
 // whose links can be cut and made to lose messages. Members are named by the
 // addresses of their configurations, which mean nothing outside their [Net].
 //
-// A message that a cut or a lossy link swallows looks sent to its sender, as a
-// packet does. An error would trip the circuit breaker that the raft library
-// keeps for each address, and the link would stay dead for up to 1.5 s after
-// it was healed. Only a message to an address nobody listens on is an error,
-// as it would be on a real network.
+// A message that does not arrive, be the link cut or lossy or the member down,
+// looks sent to its sender, as a packet to a host without power does. An error
+// would trip the circuit breaker that the raft library keeps for each address,
+// and the link would stay dead for up to 1.5 s after it was healed or the
+// member was back.
 //
 // Nothing here sleeps, opens a socket or holds a lock while it calls out, so a
 // Net works inside a testing/synctest bubble. It must then be made, used and
@@ -14,7 +14,6 @@
 package memnet
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -22,9 +21,6 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 )
-
-// errUnreachable is what a dialler of a closed port would see.
-var errUnreachable = errors.New("memnet: nobody listens at this address")
 
 // A link is one direction between two addresses.
 type link struct{ from, to string }
@@ -44,7 +40,7 @@ type Net struct {
 // Stats counts what a [Net] has carried. A message batch counts as one.
 type Stats struct {
 	Delivered uint64 // batches and snapshot chunks that reached their target
-	Lost      uint64 // swallowed by a cut, an isolation or a lossy link
+	Lost      uint64 // swallowed by a cut or lossy link, or the member was down
 }
 
 var _ config.TransportFactory = (*Net)(nil)
@@ -138,33 +134,21 @@ func (n *Net) forget(e *endpoint) {
 	}
 }
 
-// dial reports whether somebody listens at addr. A cut does not show here.
-func (n *Net) dial(addr string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.endpoints[addr] == nil {
-		return fmt.Errorf("%w: %s", errUnreachable, addr)
-	}
-	return nil
-}
-
 // route decides what becomes of one message: it returns the endpoint that gets
-// it, nil when the link swallows it, or an error when nobody listens.
-func (n *Net) route(l link, lossy bool) (*endpoint, error) {
+// it, or nil when it is lost. The endpoint must be left with calls.Done when
+// the message is handled.
+func (n *Net) route(l link, lossy bool) *endpoint {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cut[l] || n.isolated[l.from] || n.isolated[l.to] {
-		n.stats.Lost++
-		return nil, nil
-	}
 	target := n.endpoints[l.to]
-	if target == nil {
-		return nil, fmt.Errorf("%w: %s", errUnreachable, l.to)
-	}
-	if lossy && n.loss > 0 && n.rnd.Float64() < n.loss {
+	switch {
+	case target == nil,
+		n.cut[l], n.isolated[l.from], n.isolated[l.to],
+		lossy && n.loss > 0 && n.rnd.Float64() < n.loss:
 		n.stats.Lost++
-		return nil, nil
+		return nil
 	}
 	n.stats.Delivered++
-	return target, nil
+	target.calls.Add(1)
+	return target
 }

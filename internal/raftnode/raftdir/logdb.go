@@ -50,7 +50,7 @@ func scanLogDB(path string) (*logDB, error) {
 	if !desc.Exists {
 		return nil, nil
 	}
-	if _, err := db.scan(desc.ManifestFilename, 0, db.state.add); err != nil {
+	if err := db.scan(desc.ManifestFilename, 0, db.state.add); err != nil {
 		return nil, err
 	}
 	slices.Sort(logs)
@@ -59,18 +59,18 @@ func scanLogDB(path string) (*logDB, error) {
 }
 
 // scan reads one file of records and adds it to db.files.
-func (db *logDB) scan(path string, logNum uint64, visit func(head []byte) error) (recordScan, error) {
+func (db *logDB) scan(path string, logNum uint64, visit func(head []byte) error) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return recordScan{}, corrupt(path, -1, "the file is missing")
+		return corrupt(path, -1, "the file is missing")
 	}
 	if err != nil {
-		return recordScan{}, fmt.Errorf("open log database: %w", err)
+		return fmt.Errorf("open log database: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	st, err := f.Stat()
 	if err != nil {
-		return recordScan{}, fmt.Errorf("open log database: %w", err)
+		return fmt.Errorf("open log database: %w", err)
 	}
 	var broken error
 	s, err := scanRecords(f, st.Size(), uint32(logNum), func(head []byte) error {
@@ -81,16 +81,16 @@ func (db *logDB) scan(path string, logNum uint64, visit func(head []byte) error)
 	case broken != nil:
 		e := corruptBy(path, broken, "a record does not follow the one before")
 		e.Offset = s.End
-		return s, e
+		return e
 	case err != nil:
-		return s, fmt.Errorf("read %s: %w", path, err)
+		return fmt.Errorf("read %s: %w", path, err)
 	case s.damaged():
-		return s, corrupt(path, s.End, "what is here cannot be read, but the file goes on at offset %d: the bytes between are damaged", s.Behind)
+		return corrupt(path, s.End, "what is here cannot be read, but the file goes on at offset %d: the bytes between are damaged", s.Behind)
 	case logNum == 0 && s.Records == 0:
-		return s, corrupt(path, 0, "the file holds no record")
+		return corrupt(path, 0, "the file holds no record")
 	}
 	db.files = append(db.files, sealedFile{Name: filepath.Base(path), End: s.End})
-	return s, nil
+	return nil
 }
 
 // scanLogs reads the write-ahead logs with the given numbers, in order, and
@@ -102,7 +102,7 @@ func (db *logDB) scanLogs(logs []uint64) error {
 	for _, n := range logs {
 		path := filepath.Join(db.path, fmt.Sprintf("%06d.log", n))
 		var r batchRange
-		if _, err := db.scan(path, n, r.add); err != nil {
+		if err := db.scan(path, n, r.add); err != nil {
 			return err
 		}
 		if r.next == 0 {
@@ -242,8 +242,7 @@ func (db *logDB) readReplicas(p *pebble.DB) (map[[2]uint64]*replicaLog, error) {
 		it := p.NewIter(&pebble.IterOptions{LowerBound: []byte{kind, kind}, UpperBound: []byte{kind, kind + 1}})
 		for it.First(); it.Valid(); it.Next() {
 			if err := db.readRecord(logs, kind, it.Key(), it.Value()); err != nil {
-				it.Close()
-				return nil, err
+				return nil, errors.Join(err, it.Close())
 			}
 		}
 		if err := it.Close(); err != nil {
@@ -319,7 +318,7 @@ func (l *replicaLog) checkEntries(p *pebble.DB) error {
 func (db *logDB) rewriteSnapshotPaths(logs []*replicaLog, path func(string) string) error {
 	return db.use(db.options(), func(p *pebble.DB) error {
 		b := p.NewBatch()
-		defer b.Close()
+		defer func() { _ = b.Close() }() // it only frees memory
 		for _, l := range logs {
 			it := p.NewIter(&pebble.IterOptions{
 				LowerBound: dbKey(snapshotKey, l.group, l.member, 0),

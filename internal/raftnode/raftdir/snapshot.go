@@ -35,7 +35,7 @@ func verifySnapshot(fs vfs.FS, path string) (sum []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	st, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)

@@ -7,7 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // to silence the standard logger, which pebble uses
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -56,9 +57,7 @@ type store struct {
 
 func (s *store) Update(es []sm.Entry) ([]sm.Entry, error) {
 	next := make(map[uint64]string)
-	for k, v := range *s.data.Load() {
-		next[k] = v
-	}
+	maps.Copy(next, *s.data.Load())
 	for _, e := range es {
 		next[binary.BigEndian.Uint64(e.Cmd)] = string(e.Cmd[8:])
 	}
@@ -71,6 +70,7 @@ func (s *store) Close() error                  { return nil }
 func (s *store) SaveSnapshot(p any, w io.Writer, _ sm.ISnapshotFileCollection, _ <-chan struct{}) error {
 	return gob.NewEncoder(w).Encode(p)
 }
+
 func (s *store) RecoverFromSnapshot(r io.Reader, _ []sm.SnapshotFile, _ <-chan struct{}) error {
 	next := make(map[uint64]string)
 	if err := gob.NewDecoder(r).Decode(&next); err != nil {
@@ -99,6 +99,7 @@ func (silence) Close() error         { return nil }
 func (silence) GetConnection(context.Context, string) (raftio.IConnection, error) {
 	return nil, errors.New("nobody there")
 }
+
 func (silence) GetSnapshotConnection(context.Context, string) (raftio.ISnapshotConnection, error) {
 	return nil, errors.New("nobody there")
 }
@@ -134,7 +135,7 @@ func launch(dir, addr string) (*member, error) {
 	}
 	nh, err := dragonboat.NewNodeHost(hostConfig(d, addr))
 	if err != nil || nh == nil {
-		return nil, errors.Join(fmt.Errorf("new node host: %v, %v", nh, err), d.Close())
+		return nil, errors.Join(fmt.Errorf("new node host %v: %w", nh, err), d.Close())
 	}
 	m := &member{dir: d, nh: nh}
 	members := map[uint64]string{1: addr}
@@ -142,7 +143,8 @@ func launch(dir, addr string) (*member, error) {
 		members = nil
 	}
 	cfg := config.Config{
-		ReplicaID: 1, ShardID: group, CheckQuorum: true, PreVote: true, ElectionRTT: 10, HeartbeatRTT: 1, CompactionOverhead: 5, WaitReady: true}
+		ReplicaID: 1, ShardID: group, CheckQuorum: true, PreVote: true, ElectionRTT: 10, HeartbeatRTT: 1, CompactionOverhead: 5, WaitReady: true,
+	}
 	if err := nh.StartConcurrentReplica(members, false, newStore, cfg); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -235,73 +237,73 @@ func holds(got map[uint64]string, n int) error {
 }
 
 // lastIndex returns the last index of a log that is not in use.
-func lastIndex(t testing.TB, dir string) uint64 {
-	t.Helper()
+func lastIndex(tb testing.TB, dir string) uint64 {
+	tb.Helper()
 	l, err := readLayout(vfsDefault, filepath.Join(dir, raftName))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	db, err := scanLogDB(filepath.Join(l.data, "logdb-0"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	logs, err := db.verifyContents()
 	if err != nil || len(logs) != 1 {
-		t.Fatalf("contents = %v, %v", logs, err)
+		tb.Fatalf("contents = %v, %v", logs, err)
 	}
 	return logs[0].last()
 }
 
 // must fails the test on an error.
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func mustLaunch(t testing.TB, dir string) *member {
-	t.Helper()
+func mustLaunch(tb testing.TB, dir string) *member {
+	tb.Helper()
 	m, err := launch(dir, "self")
-	must(t, err)
-	t.Cleanup(func() { must(t, m.close()) })
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, m.close()) })
 	return m
 }
 
-func copyDir(t testing.TB, from string) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	must(t, os.CopyFS(to, os.DirFS(from)))
+func copyDir(tb testing.TB, from string) string {
+	tb.Helper()
+	to := filepath.Join(tb.TempDir(), "copy")
+	must(tb, os.CopyFS(to, os.DirFS(from)))
 	return to
 }
 
 // filled makes a directory with a snapshot at 60 values and a log to 120, in
 // tables and write-ahead logs, closed in order or copied in use. Its applied
 // mark covers everything.
-func filled(t testing.TB, orderly bool) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "dir")
-	m := mustLaunch(t, dir)
-	must(t, m.write(0, 60))
+func filled(tb testing.TB, orderly bool) string {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "dir")
+	m := mustLaunch(tb, dir)
+	must(tb, m.write(0, 60))
 	_, err := m.snapshot()
-	must(t, err)
-	must(t, m.write(60, 120))
+	must(tb, err)
+	must(tb, m.write(60, 120))
 	if orderly {
-		must(t, m.close())
-		mark(t, dir)
+		must(tb, m.close())
+		mark(tb, dir)
 		return dir
 	}
-	image := copyDir(t, dir)
-	mark(t, image)
+	image := copyDir(tb, dir)
+	mark(tb, image)
 	return image
 }
 
 // mark notes everything in the log of dir as applied.
-func mark(t testing.TB, dir string) {
-	t.Helper()
-	last := lastIndex(t, dir)
+func mark(tb testing.TB, dir string) {
+	tb.Helper()
+	last := lastIndex(tb, dir)
 	man, _, err := readManifest(vfsDefault, dir)
-	must(t, err)
+	must(tb, err)
 	man.Applied = map[groupID]uint64{group: last}
-	must(t, writeManifest(vfsDefault, dir, man))
+	must(tb, writeManifest(vfsDefault, dir, man))
 }

@@ -18,41 +18,41 @@ import (
 )
 
 // rename makes Open see another host name until the test ends.
-func rename(t testing.TB, name string) {
-	t.Helper()
+func rename(tb testing.TB, name string) {
+	tb.Helper()
 	was := hostname
 	hostname = func() (string, error) { return name, nil }
-	t.Cleanup(func() { hostname = was })
+	tb.Cleanup(func() { hostname = was })
 }
 
 // recordedPath returns the path that the log of dir has for its snapshot.
-func recordedPath(t testing.TB, dir string) string {
-	t.Helper()
+func recordedPath(tb testing.TB, dir string) string {
+	tb.Helper()
 	l, err := readLayout(vfsDefault, filepath.Join(dir, raftName))
-	must(t, err)
+	must(tb, err)
 	db, err := scanLogDB(filepath.Join(l.data, "logdb-0"))
-	must(t, err)
+	must(tb, err)
 	logs, err := db.verifyContents()
-	must(t, err)
+	must(tb, err)
 	return logs[0].snapshot.Filepath
 }
 
 // checkMoved opens dir and checks that the log knows where its snapshot is.
-func checkMoved(t testing.TB, dir, host string) {
-	t.Helper()
+func checkMoved(tb testing.TB, dir, host string) {
+	tb.Helper()
 	d, err := Open(nil, dir, self)
-	must(t, err)
-	must(t, d.Close())
-	path := recordedPath(t, dir)
+	must(tb, err)
+	must(tb, d.Close())
+	path := recordedPath(tb, dir)
 	if want := filepath.Join(dir, raftName, host) + string(filepath.Separator); !strings.HasPrefix(path, want) {
-		t.Errorf("snapshot recorded at %s, want below %s", path, want)
+		tb.Errorf("snapshot recorded at %s, want below %s", path, want)
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	l, err := readLayout(vfsDefault, filepath.Join(dir, raftName))
 	if err != nil || l.host != host || l.hostname != host {
-		t.Errorf("host folder %q, pinned name %q, %v; want %q", l.host, l.hostname, err, host)
+		tb.Errorf("host folder %q, pinned name %q, %v; want %q", l.host, l.hostname, err, host)
 	}
 }
 
@@ -111,12 +111,12 @@ func TestHostNameCrash(t *testing.T) {
 	}
 }
 
-func unseal(t testing.TB, dir string) {
-	t.Helper()
+func unseal(tb testing.TB, dir string) {
+	tb.Helper()
 	m, _, err := readManifest(vfsDefault, dir)
-	must(t, err)
+	must(tb, err)
 	m.Seal = nil
-	must(t, writeManifest(vfsDefault, dir, m))
+	must(tb, writeManifest(vfsDefault, dir, m))
 }
 
 func TestTwoHostFolders(t *testing.T) {
@@ -158,7 +158,7 @@ func TestMovedDirSendsSnapshot(t *testing.T) {
 
 	m, err = launch(link, a)
 	must(t, err)
-	defer m.close()
+	defer func() { must(t, m.close()) }()
 	_, err = m.read()
 	must(t, err)
 	join(t, m, b, filepath.Join(base, "two"))
@@ -195,10 +195,10 @@ func join(t *testing.T, m *member, addr, dir string) {
 }
 
 // freeAddr returns a local address that nobody listens on.
-func freeAddr(t testing.TB) string {
-	t.Helper()
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must(tb, err)
 	defer l.Close()
 	return l.Addr().String()
 }
@@ -281,7 +281,7 @@ func killWriter(t *testing.T, dir string, n int) int {
 		acked = i + 1
 	}
 	must(t, cmd.Process.Kill())
-	cmd.Wait()
+	_ = cmd.Wait() // says that it was killed
 	return acked
 }
 

@@ -23,42 +23,43 @@ func batches(seq uint64, counts ...uint32) [][]byte {
 }
 
 // logBytes returns a log as pebble closes it, and the ends of its records.
-func logBytes(t testing.TB, num uint64, records [][]byte) ([]byte, []int64) {
-	t.Helper()
+func logBytes(tb testing.TB, num uint64, records [][]byte) ([]byte, []int64) {
+	tb.Helper()
 	var b bytes.Buffer
 	w := record.NewLogWriter(&b, pebble.FileNum(num))
 	var ends []int64
 	for _, r := range records {
 		end, err := w.WriteRecord(r)
-		must(t, err)
+		must(tb, err)
 		ends = append(ends, end)
 	}
-	must(t, w.Close())
+	must(tb, w.Close())
 	return b.Bytes(), ends
 }
 
 // writeLog writes a log as a crash leaves it.
-func writeLog(t testing.TB, path string, num uint64, records [][]byte) {
-	t.Helper()
-	b, ends := logBytes(t, num, records)
-	must(t, os.WriteFile(path, b[:ends[len(ends)-1]], 0o600))
+func writeLog(tb testing.TB, path string, num uint64, records [][]byte) {
+	tb.Helper()
+	b, ends := logBytes(tb, num, records)
+	must(tb, os.WriteFile(path, b[:ends[len(ends)-1]], 0o600))
 }
 
 // scan reads the log number 8 in b.
-func scan(t testing.TB, b []byte) recordScan {
-	t.Helper()
+func scan(tb testing.TB, b []byte) recordScan {
+	tb.Helper()
 	s, err := scanRecords(bytes.NewReader(b), int64(len(b)), 8, func([]byte) error { return nil })
-	must(t, err)
+	must(tb, err)
 	return s
 }
 
 // long is a log whose last records but one cross blocks.
-func long(t testing.TB) ([]byte, []int64) {
+func long(tb testing.TB) ([]byte, []int64) {
+	tb.Helper()
 	recs := batches(1, 1, 1, 1, 1, 1, 1)
 	for _, size := range []int{70_000, 20_000, 30_000} {
 		recs = append(recs, bytes.Repeat([]byte("abcdefg"), size/7))
 	}
-	return logBytes(t, 8, append(recs, batches(20, 1)...))
+	return logBytes(tb, 8, append(recs, batches(20, 1)...))
 }
 
 // TestTornTail cuts a log everywhere, which is what a crash does.

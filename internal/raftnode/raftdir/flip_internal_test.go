@@ -28,10 +28,10 @@ type groupID = replica.GroupID
 var kinds = []string{".gbsnap", ".log", ".sst", "MANIFEST-", "manifest.json", statusFile, hostIDFile, "CURRENT", "OPTIONS-", "snapshot.metadata"}
 
 // filesOf lists the non-empty files below dir of each kind.
-func filesOf(t testing.TB, dir string) map[string][]string {
-	t.Helper()
+func filesOf(tb testing.TB, dir string) map[string][]string {
+	tb.Helper()
 	m := make(map[string][]string)
-	must(t, filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+	must(tb, filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -104,7 +104,7 @@ func cut(r *rand.Rand, b []byte) ([]byte, int) {
 func damage(t *testing.T, template, kind string, r *rand.Rand, do func(*rand.Rand, []byte) ([]byte, int)) bool {
 	t.Helper()
 	dir := copyDir(t, template)
-	defer os.RemoveAll(dir)
+	defer func() { must(t, os.RemoveAll(dir)) }()
 	files := filesOf(t, dir)[kind]
 	if len(files) == 0 {
 		t.Fatalf("no %s in %s", kind, dir)

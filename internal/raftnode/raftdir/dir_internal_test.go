@@ -19,30 +19,31 @@ import (
 )
 
 // wantKind checks the kind of a refusal and that it names what it should.
-func wantKind(t testing.TB, err, kind error, words ...string) {
-	t.Helper()
+func wantKind(tb testing.TB, err, kind error, words ...string) {
+	tb.Helper()
 	if !errors.Is(err, kind) {
-		t.Fatalf("error %v, want %v", err, kind)
+		tb.Fatalf("error %v, want %v", err, kind)
 	}
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Path == "" || e.Remedy == "" {
-		t.Errorf("error %v lacks path or remedy", err)
+		tb.Errorf("error %v lacks path or remedy", err)
 	}
 	for _, w := range words {
 		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not mention %s", err, w)
+			tb.Errorf("error %q does not mention %s", err, w)
 		}
 	}
 }
 
 // fileSystems runs a test on the disk and in memory.
 func fileSystems(t *testing.T, fn func(t *testing.T, fs vfs.FS, dir string)) {
+	t.Helper()
 	t.Run("Disk", func(t *testing.T) { fn(t, nil, filepath.Join(t.TempDir(), "a", "dir")) })
 	t.Run("Memory", func(t *testing.T) { fn(t, vfs.NewStrictMem(), "/a/dir") })
 }
 
 func TestLife(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
 		d, err := Open(fs, dir, self)
 		must(t, err)
 		if !d.Fresh() || d.Initialised(1) || d.Applied(1) != 0 || len(d.ID()) != 36 {
@@ -72,7 +73,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestIdentity(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
 		id := self
 		id.Voters = map[replica.MemberID]string{1: "a", 2: "b"}
 		d, err := Open(fs, dir, id)
@@ -99,7 +100,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestInUse(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
 		d, err := Open(fs, dir, self)
 		must(t, err)
 		for range 2 { // the failure must not release the lock
