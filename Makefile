@@ -1,0 +1,95 @@
+# Everything here needs Go and, for the race detector, a C compiler; nothing else.
+# `make check` is what CI runs.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
+LINT     := go tool -modfile=tools/go.mod golangci-lint
+FUZZTIME ?= 20s
+ROUNDS   ?= 50
+
+# Platforms that must compile and link. Only Linux is tested.
+CROSS := linux/arm64 darwin/arm64 windows/amd64
+
+# Nested modules with code of ours in them.
+MODULES := $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: check
+check: ## all that CI runs, without installing anything
+	@bash .ci/run --no-install
+
+.PHONY: test
+test: ## the tests, with the seeds of every fuzz target
+	go test ./...
+
+.PHONY: race
+race: ## the tests under the race detector, with internal assertions on, in random order
+	go test -race -shuffle=on -timeout 15m ./...
+
+.PHONY: cover
+cover: ## the tests, with a coverage profile in coverage.out
+	go test -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -n 1
+
+.PHONY: lint
+lint: ## golangci-lint, at the version pinned in tools/go.mod; the first build takes minutes
+	$(LINT) config verify
+	$(LINT) run ./...
+
+.PHONY: fmt
+fmt: ## format the code the way lint wants it
+	$(LINT) fmt ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target of the module for FUZZTIME (20s)
+	@go test -list '^Fuzz' ./... \
+		| awk '/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}' \
+		| while read -r pkg name; do \
+			echo "== $$pkg $$name"; \
+			go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) </dev/null; \
+		done
+
+.PHONY: cross
+cross: ## compile and link for the other platforms, without cgo
+	@for p in $(CROSS); do \
+		echo "go build ./... for $$p"; \
+		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build ./...; \
+	done
+
+.PHONY: modules
+modules: ## vet, build and test the nested modules
+	@for m in $(MODULES); do \
+		echo "module $$m"; \
+		(cd $$m && go vet ./... && go build ./... && go test ./...); \
+	done
+
+.PHONY: tidy
+tidy: ## go mod tidy, in every module
+	@for m in . tools $(MODULES); do (cd $$m && go mod tidy); done
+
+.PHONY: tidy-check
+tidy-check: ## fail if go mod tidy would change anything
+	@for m in . tools $(MODULES); do echo "go mod tidy -diff in $$m"; (cd $$m && go mod tidy -diff); done
+
+.PHONY: golden
+golden: ## write test scripts and golden files anew; review the diff line by line
+	go test . -run 'Script|Golden|Format' -rewrite
+	git status --short testdata
+
+.PHONY: crash
+crash: ## kill and restart members ROUNDS (50) times and compare what they promised
+	go test ./internal/crashtest -run TestCrash -crash.rounds=$(ROUNDS) -timeout 30m -v
+
+.PHONY: bench-engine
+bench-engine: ## measure the engine on this machine
+	cd bench && go run ./engine
+
+.PHONY: quickstart
+quickstart: ## run the README's first program
+	go run ./examples/quickstart
