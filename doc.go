@@ -1,0 +1,104 @@
+// Package coord is ZooKeeper's job done as a Go package: a service imports it,
+// opens a [Coordinator], and its own replicas are the ensemble. There is no second
+// cluster to run.
+//
+// An ensemble keeps a tree of znodes, each with data, a [Stat] and an access
+// control list ([ACL]). A [Session] is a liveness shared with the ensemble; its
+// ephemeral znodes vanish with it. A [Watch] is a stream of changes ([Event]). A
+// [View] is the whole tree at one moment. An [Op] is a part of an atomic
+// [Coordinator.Multi]. A [Code] is the ensemble's answer, numbered as
+// ZooKeeper's. A [Config] says how to run a member.
+//
+// # Usage
+//
+//	c, err := coord.Open(ctx, coord.Config{Dir: "/var/lib/billing/coord"})
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//	if err := c.Ready(ctx); err != nil {
+//		return err
+//	}
+//	_, _, err = c.Create(ctx, "/config", []byte("v1"))
+//	stat, err := c.SetData(ctx, "/config", []byte("v2"), coord.WithVersion(0))
+//	path, _, err := c.Create(ctx, "/workers/w-", nil, coord.EphemeralSequential, coord.WithParents())
+//	w, err := c.Watch(ctx, "/workers", coord.Children)
+//	for ev, err := range w.Events() {
+//		…
+//	}
+//
+// With Dir alone the ensemble is this one process. With three or five processes,
+// [Config.InitialMembers] names them all.
+//
+// # Guarantees
+//
+// Each has a test that bears its number. docs/GUARANTEES.md explains them.
+//
+//	G1   A write that was acknowledged is on the disks of a quorum: it survives
+//	     the crash of any member and of all members.
+//	G2   A write is applied at most once, however often it was attempted on the
+//	     way. In particular a sequential create never makes two znodes.
+//	G3   A write that fails without ErrUnknownOutcome had no effect. One that
+//	     fails with it can be asked for its outcome while the process lives.
+//	G4   Writes take effect in one order, the same on all members; that of their
+//	     zxids. Writes of one caller that waits for each keep their order.
+//	G5   A client sees its own writes, and never an older state than it has seen,
+//	     on the member that it uses.
+//	G6   A Linearizable read, and a read after Sync, reflects every write that was
+//	     acknowledged anywhere before the call.
+//	G7   A Multi takes effect as a whole or not at all, at one zxid; each of its
+//	     operations sees the earlier ones; nobody sees a part.
+//	G8   A View never changes and is the state at exactly its zxid.
+//	G9   An ephemeral znode exists only while its session does. All ephemerals of
+//	     a session vanish at one zxid.
+//	G10  A session's handle ends, by the clock of its process, before the ensemble
+//	     can give its ephemerals away.
+//	G11  A change of leader expires no session.
+//	G12  A watch is given every event behind its start, in the order of zxids, all
+//	     events of one write or none, or it ends with an error.
+//	G13  A reader never sees an effect whose event is not queued at the watches of
+//	     its member, nor an event whose effect it cannot read there.
+//	G14  Members that have applied the same zxid have the same state.
+//	G15  A member without contact to a quorum serves no reads but AllowStale ones.
+//
+// Not promised: that two members see a write at the same moment (use
+// [Linearizable]); that a process which was paused in the middle of a step stops
+// before it has finished that step (compare fences, the czxid of the znode that
+// stands for what you hold, in whatever it writes to); anything about work done
+// outside coord.
+//
+// # Lifecycle
+//
+// [Open] returns without waiting for other members, [Coordinator.Ready] waits.
+// [Coordinator.Close] closes the process's sessions, so that their ephemerals
+// vanish at once, hands leadership on, and returns when every goroutine has ended.
+// [Coordinator.Context] ends when the Coordinator does, also when it has to stop
+// itself; [Coordinator.Health] says why.
+//
+// # Errors
+//
+// Answers of the ensemble are [Code] values, wrapped in [*OpError] or
+// [*MultiError]; conditions of this process are [ErrClosed], [ErrSuspended],
+// [ErrTimeout] and [ErrFailed]. Test for all of them with [errors.Is].
+//
+// # Limits
+//
+//	data of a znode      Config.MaxDataBytes, 1 MiB; at most 16 MiB
+//	path                 4096 bytes
+//	ACL                  1024 entries of 1024 bytes each
+//	Multi                10000 operations, 32 MiB
+//	requests in wait     16384, or 64 MiB; callers beyond wait for a place
+//	events in wait       Config.WatchBuffer, 4096, for each watch
+//	session timeout      Config.MinSessionTimeout to Config.MaxSessionTimeout
+//
+// # Concurrency
+//
+// Everything may be called concurrently, but for reading from one [Watch].
+// Arguments are copied before a call returns and results belong to the caller;
+// only what a [View] returns is shared and must not be modified.
+//
+// # Testing
+//
+// Package coordtest runs whole ensembles inside a test, in memory, with faults on
+// demand and in virtual time.
+package coord
