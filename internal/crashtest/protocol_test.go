@@ -1,0 +1,116 @@
+package crashtest_test
+
+import (
+	"time"
+
+	"coord"
+)
+
+// memberEnv holds a memberConfig as JSON; a process that finds it is a member.
+const memberEnv = "COORD_CRASHTEST_MEMBER"
+
+// A memberConfig says which member a process is to be.
+type memberConfig struct {
+	Name             string         `json:"name"`
+	ID               coord.MemberID `json:"id"`
+	Dir              string         `json:"dir"`
+	Members          []coord.Member `json:"members"`
+	Listen           string         `json:"listen"`
+	ElectionTimeout  time.Duration  `json:"electionTimeout"`
+	SessionTimeout   time.Duration  `json:"sessionTimeout"`
+	OperationTimeout time.Duration  `json:"operationTimeout"`
+	SnapshotEntries  uint64         `json:"snapshotEntries"`
+	LogShards        uint64         `json:"logShards"`
+
+	Hostname string `json:"hostname"` // in a namespace of its own, if not empty
+	UID      int    `json:"uid"`      // user to become, if not 0
+}
+
+func (c *memberConfig) coord() coord.Config {
+	return coord.Config{
+		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Listen: c.Listen,
+		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
+		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second,
+	}
+}
+
+// The requests that a member understands.
+const (
+	opCreate   = "create"
+	opSetData  = "setData"
+	opDelete   = "delete"
+	opAdd      = "add"
+	opMulti    = "multi"
+	opCheck    = "check" // in a multi only
+	opGet      = "get"
+	opChildren = "children"
+	opStatus   = "status"
+	opView     = "view" // zxid and digest
+	opDump     = "dump" // opView with all znodes
+	opSession  = "session"
+	opState    = "state" // of a session
+	opClose    = "close" // the member, in good order
+)
+
+// A request is one line to a member.
+type request struct {
+	Seq     uint64           `json:"seq"`
+	Op      string           `json:"op"`
+	Path    string           `json:"path,omitempty"`
+	Data    string           `json:"data,omitempty"`
+	Delta   int64            `json:"delta,omitempty"`
+	Version *int32           `json:"version,omitempty"`
+	Mode    coord.CreateMode `json:"mode,omitempty"`
+	Session string           `json:"session,omitempty"` // empty is the Coordinator's own
+	Timeout time.Duration    `json:"timeout,omitempty"` // of the call or, for opSession, of the session
+	Ops     []request        `json:"ops,omitempty"`
+}
+
+// An outcome is what is known of a request that was sent.
+type outcome string
+
+const (
+	pending outcome = ""
+	acked   outcome = "acked"
+	refused outcome = "refused" // had no effect
+	unknown outcome = "unknown" // took effect once, or not at all
+)
+
+// The events that a member tells without being asked.
+const (
+	eventOpened     = "opened"     // Open has returned
+	eventOpenFailed = "openFailed" // … with Error
+	eventReady      = "ready"      // Ready has returned
+	eventFailed     = "failed"     // the Coordinator's context has ended by itself
+	eventOutcome    = "outcome"    // of the request Seq, which was unknown
+	eventClosed     = "closed"     // by opClose
+)
+
+// A reply is one line from a member: the answer to a request or an event.
+type reply struct {
+	Seq      uint64             `json:"seq,omitempty"`
+	Event    string             `json:"event,omitempty"`
+	Outcome  outcome            `json:"outcome,omitempty"`
+	Error    string             `json:"error,omitempty"`
+	Code     coord.Code         `json:"code,omitempty"`
+	Path     string             `json:"path,omitempty"`
+	Data     string             `json:"data,omitempty"`
+	Value    int64              `json:"value,omitempty"`
+	Stat     *coord.Stat        `json:"stat,omitempty"`
+	Results  []coord.OpResult   `json:"results,omitempty"`
+	Children []string           `json:"children,omitempty"`
+	ZXID     coord.ZXID         `json:"zxid,omitempty"`   // that the member has applied by now
+	Digest   string             `json:"digest,omitempty"` // with ZXID
+	Nodes    []node             `json:"nodes,omitempty"`
+	Status   *coord.Status      `json:"status,omitempty"`
+	ID       coord.SessionID    `json:"id,omitempty"`
+	State    coord.SessionState `json:"state,omitempty"` // of the request's session
+	Timeout  time.Duration      `json:"timeout,omitempty"`
+}
+
+// A node is one znode of a dump.
+type node struct {
+	Path string     `json:"path"`
+	Data string     `json:"data"`
+	Stat coord.Stat `json:"stat"`
+}
