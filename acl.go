@@ -3,6 +3,7 @@ package coord
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -61,26 +62,25 @@ func normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 		return nil, ErrInvalidACL
 	}
 	out := make([]ACL, 0, len(list))
-	add := func(a ACL) {
-		for _, have := range out {
-			if have == a {
-				return
-			}
+	add := func(a ACL) (fits bool) {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
 		}
-		out = append(out, a)
+		return len(out) <= maxACLEntries // expanding makes a short list long
 	}
 	for _, a := range list {
 		if a.ID.Scheme != "auth" {
-			if !validACLID(a.ID) {
+			if !validACLID(a.ID) || !add(a) {
 				return nil, ErrInvalidACL
 			}
-			add(a)
 			continue
 		}
 		expanded := false
 		for _, id := range identities {
 			if id.Scheme == "digest" {
-				add(ACL{a.Perms, id})
+				if !add(ACL{a.Perms, id}) {
+					return nil, ErrInvalidACL
+				}
 				expanded = true
 			}
 		}
@@ -100,8 +100,9 @@ func validACLID(id ID) bool {
 	case "world":
 		return id.ID == "anyone"
 	case "digest":
-		user, hash, ok := strings.Cut(id.ID, ":")
-		return ok && hash != "" && !strings.Contains(hash, ":") && user+hash != ""
+		// Two parts, counted as Java's String.split counts them: empty ones at the
+		// end are dropped.
+		return strings.Count(strings.TrimRight(id.ID, ":"), ":") == 1
 	case "ip":
 		_, ok := parseNetwork(id.ID)
 		return ok

@@ -1,6 +1,10 @@
 package coord
 
-import "fmt"
+import (
+	"fmt"
+
+	"coord/internal/invariants"
+)
 
 // apply executes one entry of the log on s and tells what it did.
 //
@@ -17,7 +21,7 @@ func (s *state) apply(cmd *command, digest uint64) effects {
 	case commandInit:
 		s.applyInit(cmd)
 	case commandHello:
-		eff.hello = s.applyHello(cmd)
+		s.applyHello(cmd)
 	case commandBatch:
 		s.applyBatch(cmd, digest, &eff)
 	default:
@@ -34,7 +38,7 @@ func (s *state) applyInit(cmd *command) {
 	in := cmd.init
 	s.version = in.version
 	s.ensemble = in.ensemble
-	s.timeMS = in.timeMS
+	s.timeMS = min(max(in.timeMS, 0), maxTimeMS)
 	s.settings = in.settings
 	for i := range in.members {
 		m := &in.members[i]
@@ -43,18 +47,18 @@ func (s *state) applyInit(cmd *command) {
 	s.tree.seed(&s.acls)
 }
 
-func (s *state) applyHello(cmd *command) bool {
+func (s *state) applyHello(cmd *command) {
 	m := s.members.get(cmd.member)
 	if m == nil || m.removed || m.incarnation != cmd.hello.expected {
-		return false
+		return
 	}
 	n := *m
 	n.incarnation++
 	n.nonce = cmd.hello.nonce
 	n.addr = cmd.hello.addr
 	n.number, n.digest, n.results = 0, 0, nil
+	n.helloTouches = m.touches
 	s.members = s.members.with(&n)
-	return true
 }
 
 // applyBatch executes a batch unless it is out of place. If that panics, the
@@ -64,7 +68,7 @@ func (s *state) applyHello(cmd *command) bool {
 func (s *state) applyBatch(cmd *command, digest uint64, eff *effects) {
 	m := s.members.get(cmd.member)
 	b := cmd.batch
-	if m == nil || m.removed || b.incarnation != m.incarnation || b.number != m.number+1 {
+	if m == nil || m.removed || m.incarnation == 0 || b.incarnation != m.incarnation || b.number != m.number+1 {
 		return
 	}
 	before := s.freeze()
@@ -81,6 +85,9 @@ func (s *state) applyBatch(cmd *command, digest uint64, eff *effects) {
 	done := *s.members.get(cmd.member)
 	done.number, done.digest, done.results = b.number, digest, results
 	s.members = s.members.with(&done)
+	invariants.Assert(s.zxid >= before.zxid && s.timeMS >= before.timeMS,
+		"zxid or group time went back from %v, %d to %v, %d", before.zxid, before.timeMS, s.zxid, s.timeMS)
+	invariants.Assert(len(results) == len(b.requests), "%d results for %d requests", len(results), len(b.requests))
 }
 
 func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault string) {
@@ -127,8 +134,9 @@ func (s *state) advance(observed ZXID) bool {
 
 // Bounds of group time.
 const (
-	maxTimeStepMS = 60_000 // one mark moves it by at most this
-	maxTimeLeadMS = 5_000  // a stat's time is at most this far ahead of it
+	maxTimeMS     = 1 << 53 // at the start: far from where sums overflow
+	maxTimeStepMS = 60_000  // one mark moves it by at most this
+	maxTimeLeadMS = 5_000   // a stat's time is at most this far ahead of it
 )
 
 // applyTouch records a sign of life. A mark moves group time forward to the

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -14,7 +15,7 @@ import (
 // never repeated by the raft library, and a follower's can be lost in a steady
 // state; so an attempt is short and followed by another.
 type sharedBarrier struct {
-	start func(func()) // starts a goroutine that the group waits for
+	start func(func()) bool // starts a goroutine, unless the group is being closed
 
 	mu      sync.Mutex
 	running bool          // guarded by mu
@@ -48,6 +49,8 @@ func (b *sharedBarrier) wait(ctx, life context.Context, readIndex func(context.C
 	select {
 	case <-round.done:
 		return round.err
+	case <-life.Done():
+		return context.Cause(life)
 	case <-ctx.Done():
 		b.mu.Lock()
 		round.callers--
@@ -59,6 +62,7 @@ func (b *sharedBarrier) wait(ctx, life context.Context, readIndex func(context.C
 // run serves rounds until nobody waits for the next one.
 func (b *sharedBarrier) run(life context.Context, readIndex func(context.Context) error, attempt time.Duration) {
 	for {
+		runtime.Gosched() // those who were just answered may ask again, together
 		b.mu.Lock()
 		round := b.next
 		b.next = nil

@@ -242,8 +242,12 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode) (*Watc
 	if fault := pathFault(path); fault != "" {
 		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
 	}
-	if _, err := s.read(ctx, "watch", path, readOptions{}); err != nil {
-		return nil, err
+	// A member without a quorum can be watched: what it is told later comes then.
+	if err := s.alive(); err != nil {
+		return nil, &OpError{Op: "watch", Path: path, Err: err}
+	}
+	if err := s.c.groupOf(path).awaitJoined(ctx); err != nil {
+		return nil, &OpError{Op: "watch", Path: path, Err: err}
 	}
 	return s.c.groupOf(path).watch(ctx, path, mode, s.c.cfg.WatchBuffer)
 }
@@ -269,16 +273,22 @@ func (s *Session) write(ctx context.Context, o op) (opResult, error) {
 func (s *Session) checkOp(o *op) error {
 	set := s.c.root.state().settings
 	if set.maxDataBytes > 0 && int64(len(o.data)) > set.maxDataBytes {
-		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrTooLarge,
-			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", len(o.data), set.maxDataBytes)}
+		return &OpError{
+			Op: o.kind.String(), Path: o.path, Err: ErrTooLarge,
+			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", len(o.data), set.maxDataBytes),
+		}
 	}
 	if len(o.acl) > maxACLEntries {
-		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
-			Detail: fmt.Sprintf("%d entries, the limit is %d", len(o.acl), maxACLEntries)}
+		return &OpError{
+			Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
+			Detail: fmt.Sprintf("%d entries, the limit is %d", len(o.acl), maxACLEntries),
+		}
 	}
 	if len(o.path) > maxPathBytes {
-		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrBadArguments,
-			Detail: fmt.Sprintf("path of %d bytes, the limit is %d", len(o.path), maxPathBytes)}
+		return &OpError{
+			Op: o.kind.String(), Path: o.path, Err: ErrBadArguments,
+			Detail: fmt.Sprintf("path of %d bytes, the limit is %d", len(o.path), maxPathBytes),
+		}
 	}
 	return nil
 }
@@ -299,7 +309,7 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 	var st *state
 	if err == nil {
 		waiting := ctx
-		if o.linearizable {
+		if (o.linearizable || !s.g.hasJoined()) && !endsWithin(ctx, s.c.cfg.OperationTimeout) {
 			var cancel context.CancelFunc
 			waiting, cancel = context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
 			defer cancel()
@@ -318,12 +328,12 @@ func (s *Session) submit(ctx context.Context, r request) (*result, error) {
 		return nil, err
 	}
 	r.session, r.generation, r.identities = s.id, s.generation, s.identities
-	return s.g.submit(ctx, r, s.c.cfg.OperationTimeout, s.ctx)
+	return s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout)
 }
 
 // submit proposes a request and waits for its result, for ctx, for timeout, and
 // for the end of life.
-func (g *group) submit(ctx context.Context, r request, timeout time.Duration, life context.Context) (*result, error) {
+func (g *group) submit(ctx, life context.Context, r request, timeout time.Duration) (*result, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -332,8 +342,12 @@ func (g *group) submit(ctx context.Context, r request, timeout time.Duration, li
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	var late <-chan time.Time
+	if !endsWithin(ctx, timeout) {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		late = timer.C
+	}
 	select {
 	case <-q.done:
 		if q.err != nil {
@@ -342,7 +356,7 @@ func (g *group) submit(ctx context.Context, r request, timeout time.Duration, li
 		return &q.result, nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	case <-timer.C:
+	case <-late:
 		err = ErrTimeout
 	case <-life.Done():
 		err = context.Cause(life)
@@ -351,6 +365,13 @@ func (g *group) submit(ctx context.Context, r request, timeout time.Duration, li
 		return nil, err
 	}
 	return g.lastChance(q, err)
+}
+
+// endsWithin reports whether ctx ends by itself before timeout has passed, so that
+// no timer is needed beside it.
+func endsWithin(ctx context.Context, timeout time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= timeout
 }
 
 // enqueue waits for a place in the queue, at most for timeout.

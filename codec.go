@@ -1,12 +1,8 @@
 package coord
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"hash/crc32"
-
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 // errNewerFormat says that a command or snapshot was written by a newer binary.
@@ -22,203 +18,20 @@ func digestOf(b []byte) uint64 {
 	return uint64(crc32.Checksum(b, castagnoli))<<32 | uint64(uint32(len(b)))
 }
 
-// An encoder writes msgpack into a buffer that never fails.
-type encoder struct {
-	buf bytes.Buffer
-	m   *msgpack.Encoder
-}
-
-func newEncoder() *encoder {
-	e := &encoder{}
-	e.m = msgpack.NewEncoder(&e.buf)
-	return e
-}
-
-func must(err error) {
-	if err != nil {
-		panic("coord: unreachable: encoding into memory: " + err.Error())
-	}
-}
-
-func (e *encoder) array(n int)       { must(e.m.EncodeArrayLen(n)) }
-func (e *encoder) uint(v uint64)     { must(e.m.EncodeUint(v)) }
-func (e *encoder) int(v int64)       { must(e.m.EncodeInt(v)) }
-func (e *encoder) bool(v bool)       { must(e.m.EncodeBool(v)) }
-func (e *encoder) string(s string)   { must(e.m.EncodeString(s)) }
-func (e *encoder) bytes(b []byte)    { must(e.m.EncodeBytes(b)) } // nil stays nil
-func (e *encoder) null()             { must(e.m.EncodeNil()) }
-func (e *encoder) kind(v uint8)      { e.uint(uint64(v)) }
-func (e *encoder) member(m MemberID) { e.uint(uint64(m)) }
-
-// A decoder reads msgpack from memory. The first fault sticks; what is read
-// behind it is zero. No length is believed that the remaining input cannot hold.
-type decoder struct {
-	in  *bytes.Reader
-	m   *msgpack.Decoder
-	err error
-	tmp []byte
-}
-
-func newDecoder(b []byte) *decoder {
-	in := bytes.NewReader(b)
-	return &decoder{in: in, m: msgpack.NewDecoder(in)}
-}
-
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", errMalformed, fmt.Sprintf(format, args...))
-	}
-}
-
-// done returns the first fault; input that is left over is one.
-func (d *decoder) done() error {
-	if d.err == nil && d.in.Len() != 0 {
-		d.fail("%d bytes behind the end", d.in.Len())
-	}
-	return d.err
-}
-
-func (d *decoder) keep(err error) {
-	if err != nil && d.err == nil {
-		d.err = fmt.Errorf("%w: %w", errMalformed, err)
-	}
-}
-
-// arrayLen reads the length of an array of at most most elements, or -1 for nil.
-func (d *decoder) arrayLen(most int) int {
-	if d.err != nil {
-		return 0
-	}
-	n, err := d.m.DecodeArrayLen()
-	d.keep(err)
-	if n > most || n > d.in.Len() {
-		d.fail("array of %d elements, the limit is %d and %d bytes are left", n, most, d.in.Len())
-	}
-	if d.err != nil {
-		return 0
-	}
-	return n
-}
-
-// array reads the head of an array that must have n elements.
-func (d *decoder) array(n int) {
-	if got := d.arrayLen(n); d.err == nil && got != n {
-		d.fail("array of %d elements, want %d", got, n)
-	}
-}
-
-// list reads the head of an array of any length up to most; nil is no list.
-func (d *decoder) list(most int) int {
-	n := d.arrayLen(most)
-	if n < 0 {
-		d.fail("nil, want an array")
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) uint() uint64 {
-	if d.err != nil {
-		return 0
-	}
-	v, err := d.m.DecodeUint64()
-	d.keep(err)
-	return v
-}
-
-func (d *decoder) int() int64 {
-	if d.err != nil {
-		return 0
-	}
-	v, err := d.m.DecodeInt64()
-	d.keep(err)
-	return v
-}
-
-func (d *decoder) int32() int32 {
-	v := d.int()
-	if int64(int32(v)) != v {
-		d.fail("%d does not fit 32 bits", v)
-		return 0
-	}
-	return int32(v)
-}
-
-// small reads a number of at most most.
-func (d *decoder) small(most uint64) uint64 {
-	v := d.uint()
-	if v > most {
-		d.fail("%d, the limit is %d", v, most)
-		return 0
-	}
-	return v
-}
-
-func (d *decoder) bool() bool {
-	if d.err != nil {
-		return false
-	}
-	v, err := d.m.DecodeBool()
-	d.keep(err)
-	return v
-}
-
-// blobLen reads the length of a string or byte string, or -1 for nil.
-func (d *decoder) blobLen() int {
-	if d.err != nil {
-		return -1
-	}
-	n, err := d.m.DecodeBytesLen()
-	d.keep(err)
-	if n > d.in.Len() {
-		d.fail("%d bytes announced, %d left", n, d.in.Len())
-	}
-	if d.err != nil {
-		return -1
-	}
-	return n
-}
-
-// bytes reads a byte string of its own memory; nil stays nil.
-func (d *decoder) bytes() []byte {
-	n := d.blobLen()
-	if n < 0 {
-		return nil
-	}
-	b := make([]byte, n)
-	d.keep(d.m.ReadFull(b))
-	return b
-}
-
-func (d *decoder) string() string {
-	n := d.blobLen()
-	if n < 0 {
-		d.fail("nil, want a string")
-		return ""
-	}
-	if cap(d.tmp) < n {
-		d.tmp = make([]byte, n)
-	}
-	b := d.tmp[:n]
-	d.keep(d.m.ReadFull(b))
-	return string(b)
-}
-
-func (d *decoder) null() {
-	if d.err == nil {
-		d.keep(d.m.DecodeNil())
-	}
-}
-
-// isNil reports whether a nil comes next, without reading it.
-func (d *decoder) isNil() bool {
-	if d.err != nil {
-		return false
-	}
-	c, err := d.m.PeekCode()
-	d.keep(err)
-	return err == nil && c == 0xc0
-}
+// The least number of bytes that an element of each list takes: one for its own
+// head and one for each field, and so on inside the fields.
+const (
+	leastMember   = 4
+	leastRequest  = 7
+	leastOp       = 6
+	leastSilence  = 3
+	leastExpiry   = 4
+	leastReap     = 5
+	leastID       = 3
+	leastACL      = 4
+	leastResult   = 6
+	leastOpResult = 16
+)
 
 func (e *encoder) command(c *command) {
 	e.array(5)
@@ -243,12 +56,15 @@ func (e *encoder) command(c *command) {
 // memory. A command of a newer format satisfies errors.Is for errNewerFormat.
 func decodeCommand(b []byte) (*command, error) {
 	d := newDecoder(b)
-	n := d.list(maxRequests)
-	version := d.uint()
-	if d.err == nil && version > formatVersion {
-		return nil, fmt.Errorf("%w: version %d, this binary knows %d", errNewerFormat, version, formatVersion)
+	if len(b) > maxCommandBytes {
+		d.fail("%d bytes, the limit is %d", len(b), maxCommandBytes)
 	}
-	if d.err == nil && (n != 5 || version == 0) {
+	n := d.list(maxRequests, 1)
+	version := d.uint()
+	if version > formatVersion {
+		d.newer(version)
+	}
+	if n != 5 || version == 0 {
 		d.fail("command of version %d with %d fields", version, n)
 	}
 	c := &command{kind: commandKind(d.small(255)), group: GroupID(d.uint()), member: MemberID(d.uint())}
@@ -284,14 +100,17 @@ func (e *encoder) init(c *initCommand) {
 func (d *decoder) init() *initCommand {
 	d.array(5)
 	c := &initCommand{version: uint32(d.small(1 << 31)), ensemble: d.string(), timeMS: d.int(), settings: d.settings()}
-	if d.err == nil && c.version == 0 {
+	switch {
+	case c.version == 0:
 		d.fail("initial version 0")
+	case c.version > formatVersion:
+		d.newer(uint64(c.version))
 	}
-	c.members = make([]memberRecord, d.list(maxMembers))
+	c.members = make([]memberRecord, d.list(maxMembers, leastMember))
 	for i := range c.members {
 		d.array(3)
 		c.members[i] = memberRecord{id: MemberID(d.uint()), addr: d.string(), role: MemberRole(d.small(uint64(Observer)))}
-		if d.err == nil && c.members[i].id == 0 {
+		if c.members[i].id == 0 {
 			d.fail("member id 0")
 		}
 	}
@@ -335,7 +154,7 @@ func (d *decoder) batch() *batchCommand {
 	} else {
 		b.touch = d.touch()
 	}
-	b.requests = make([]request, d.list(maxRequests))
+	b.requests = make([]request, d.list(maxRequests, leastRequest))
 	for i := range b.requests {
 		d.request(&b.requests[i])
 		if d.err != nil {
@@ -362,7 +181,7 @@ func (e *encoder) touch(t *touch) {
 func (d *decoder) touch() *touch {
 	d.array(5)
 	t := &touch{markMS: d.int(), gapMS: d.int(), freeBytes: d.uint(), lowOnSpace: d.bool()}
-	if n := d.list(maxSilences); n > 0 {
+	if n := d.list(maxSilences, leastSilence); n > 0 {
 		t.silences = make([]silence, n)
 	}
 	for i := range t.silences {
@@ -425,7 +244,7 @@ func (d *decoder) request(r *request) {
 		r.ops = make([]op, 1)
 		d.op(&r.ops[0])
 	case requestMulti:
-		r.ops = make([]op, d.list(maxOpsPerMulti))
+		r.ops = make([]op, d.list(maxOpsPerMulti, leastOp))
 		for i := range r.ops {
 			d.op(&r.ops[i])
 			if d.err != nil {
@@ -439,13 +258,13 @@ func (d *decoder) request(r *request) {
 	case requestCloseSession:
 		d.null()
 	case requestExpire:
-		r.expiries = make([]expiry, d.list(maxExpiries))
+		r.expiries = make([]expiry, d.list(maxExpiries, leastExpiry))
 		for i := range r.expiries {
 			d.array(3)
 			r.expiries[i] = expiry{SessionID(d.uint()), d.uint(), d.uint()}
 		}
 	case requestReap:
-		r.reaps = make([]reap, d.list(maxExpiries))
+		r.reaps = make([]reap, d.list(maxExpiries, leastReap))
 		for i := range r.reaps {
 			d.array(4)
 			r.reaps[i] = reap{d.string(), ZXID(d.uint()), ZXID(d.uint()), d.int32()}
@@ -477,7 +296,7 @@ func (e *encoder) ids(ids []ID) {
 }
 
 func (d *decoder) ids() []ID {
-	n := d.arrayLen(maxIdentities)
+	n := d.arrayLen(maxIdentities, leastID)
 	if n < 0 || d.err != nil {
 		return nil
 	}
@@ -560,7 +379,7 @@ func (e *encoder) acl(list []ACL) {
 }
 
 func (d *decoder) acl() []ACL {
-	n := d.arrayLen(maxACLEntries)
+	n := d.arrayLen(maxACLEntries, leastACL)
 	if n < 0 || d.err != nil {
 		return nil
 	}
@@ -595,7 +414,7 @@ func (d *decoder) result(r *result) {
 	r.zxid = ZXID(d.uint())
 	r.session = SessionID(d.uint())
 	r.timeoutMS = d.int()
-	if n := d.list(maxOpsPerMulti); n > 0 {
+	if n := d.list(maxOpsPerMulti, leastOpResult); n > 0 {
 		r.ops = make([]opResult, n)
 	}
 	for i := range r.ops {

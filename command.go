@@ -160,7 +160,7 @@ type op struct {
 	data    []byte // create, setData; nil is null
 	mode    CreateMode
 	ttlMS   int64
-	acl     []ACL // create, setACL; nil is the open ACL on create
+	acl     []ACL // create, setACL; on create nil is the open ACL
 	version int32 // AnyVersion: no condition
 	czxid   ZXID  // 0: no condition
 	delta   int64 // add

@@ -43,9 +43,10 @@ type Config struct {
 	// Empty means this member's address in InitialMembers.
 	Listen string
 
-	// ElectionTimeout is how long a leader can be silent before it is replaced,
-	// at the most; half of it at the least. It must be equal on all members. Zero
-	// means 2 s; the minimum is 50 ms.
+	// ElectionTimeout is how long a leader can be silent before the others elect
+	// another: between half of it and all of it, by chance. Writes pause for that
+	// and for the election. It must be equal on all members. Zero means 2 s; the
+	// minimum is 50 ms.
 	ElectionTimeout time.Duration
 
 	// SessionTimeout is the timeout that the Coordinator's own session asks for.
@@ -110,7 +111,7 @@ const (
 	maxSessionTimeout  = 365 * 24 * time.Hour
 )
 
-func (c Config) withDefaults() Config {
+func (c *Config) setDefaults() {
 	c.Name = cmp.Or(c.Name, "coord")
 	if len(c.InitialMembers) == 0 {
 		c.ID = cmp.Or(c.ID, 1)
@@ -129,7 +130,6 @@ func (c Config) withDefaults() Config {
 	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, 256<<20)
 	c.WatchBuffer = cmp.Or(c.WatchBuffer, 4096)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
-	return c
 }
 
 // validate reports everything that is wrong with c, not just the first thing.
@@ -195,7 +195,7 @@ func (c *Config) memberFaults() []error {
 	}
 	if c.Listen != "" {
 		if err := checkAddr(c.Listen); err != nil {
-			errs = append(errs, fmt.Errorf("Listen: %w", err))
+			errs = append(errs, fmt.Errorf("field Listen: %w", err))
 		}
 	}
 	return errs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -44,22 +45,17 @@ type Coordinator struct {
 // directory that is in use, belongs to another member or ensemble, or is damaged;
 // an address that cannot be listened on.
 func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
-	cfg = cfg.withDefaults()
+	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("coord: open: %w", err)
 	}
-	log := cfg.Logger.With("member", uint64(cfg.ID))
-	c := &Coordinator{cfg: cfg, log: log, ownNew: make(chan struct{})}
+	c := &Coordinator{cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), ownNew: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	c.root = newGroup(rootGroup, &c.cfg, log)
-	c.root.onFail = c.fail
-	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	if err := c.start(); err != nil {
 		c.cancel(err)
-		c.root.close(err)
 		return nil, fmt.Errorf("coord: open %s: %w", cfg.Dir, err)
 	}
 	return c, nil
@@ -68,14 +64,20 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 // start opens directory and host and starts the goroutines. What it has opened
 // when it fails, it closes.
 func (c *Coordinator) start() (err error) {
+	// First the directory: it knows who the members are.
 	if c.disk, err = openDisk(&c.cfg); err != nil {
 		return err
 	}
+	c.root = newGroup(rootGroup, &c.cfg, c.log)
+	c.root.onFail = c.fail
+	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	if c.host, err = c.disk.openHost(&c.cfg, c.log, c.setRole); err != nil {
+		c.root.close(err)
 		return errors.Join(err, c.disk.close())
 	}
 	c.root.host = c.host
 	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}); err != nil {
+		c.root.close(err)
 		return errors.Join(err, c.host.Close(), c.disk.close())
 	}
 	c.root.start(&c.cfg)
@@ -113,6 +115,27 @@ func (c *Coordinator) Session() *Session {
 		return s
 	}
 	return nil
+}
+
+// Sessions yields the Coordinator's own session, and each that follows it after it
+// has ended, until ctx or the Coordinator ends. The session that a loop is given
+// may have ended again by then; its Context says so.
+func (c *Coordinator) Sessions(ctx context.Context) iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for ctx.Err() == nil && c.ctx.Err() == nil {
+			s, err := c.session(ctx)
+			if err != nil {
+				continue // it waits at most for the operation timeout
+			}
+			if !yield(s) {
+				return
+			}
+			select {
+			case <-s.ctx.Done():
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // NewSession opens a session that lives as long as this process speaks for it.
@@ -159,7 +182,7 @@ func (c *Coordinator) runOwnSession() {
 		s, err := c.NewSession(c.ctx, SessionOptions{})
 		if err != nil {
 			if c.ctx.Err() == nil {
-				c.log.Debug("own session not opened", "err", err)
+				c.log.Debug("own session not opened", slog.Any("err", err))
 				pause(c.ctx, c.root.timing.retry)
 			}
 			continue
@@ -169,10 +192,10 @@ func (c *Coordinator) runOwnSession() {
 		close(c.ownNew)
 		c.ownNew = make(chan struct{})
 		c.mu.Unlock()
-		c.log.Info("own session opened", "session", s.id.String(), "timeout", s.timeout)
+		c.log.Info("own session opened", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 		<-s.ctx.Done()
 		if c.ctx.Err() == nil {
-			c.log.Warn("own session ended", "session", s.id.String(), "err", context.Cause(s.ctx))
+			c.log.Warn("own session ended", slog.String("session", s.id.String()), slog.Any("err", context.Cause(s.ctx)))
 		}
 	}
 }
@@ -208,9 +231,10 @@ func (c *Coordinator) Shutdown(ctx context.Context) error {
 }
 
 // kill ends this member as a crash would, as far as the others can see.
-func (c *Coordinator) kill() error { return c.stop(func() {}) }
+func (c *Coordinator) kill() error { return c.stop(nil) }
 
-// stop ends the member after farewell. Only the first call does anything.
+// stop ends the member after farewell, or without any good order if that is nil.
+// Only the first call does anything.
 func (c *Coordinator) stop(farewell func()) error {
 	c.mu.Lock()
 	if done := c.stopped; done != nil {
@@ -221,13 +245,17 @@ func (c *Coordinator) stop(farewell func()) error {
 	done := make(chan struct{})
 	c.stopped = done
 	c.mu.Unlock()
-	if c.ctx.Err() == nil {
+	if farewell != nil && c.ctx.Err() == nil {
 		farewell()
 	}
 	c.cancel(ErrClosed)
 	c.root.close(ErrClosed)
 	c.wg.Wait()
-	c.stopErr = errors.Join(c.host.Close(), c.disk.note(c.root), c.disk.close())
+	c.stopErr = c.host.Close()
+	if farewell != nil && c.stopErr == nil {
+		c.stopErr = c.disk.seal(c.root)
+	}
+	c.stopErr = errors.Join(c.stopErr, c.disk.close())
 	close(done)
 	return c.stopErr
 }
@@ -241,7 +269,7 @@ func (c *Coordinator) closeSessions(ctx context.Context) {
 	for _, s := range c.root.ownSessions() {
 		closing.Go(func() {
 			if err := s.close(ctx); err != nil {
-				c.log.Warn("session not closed", "session", s.id.String(), "err", err)
+				c.log.Warn("session not closed", slog.String("session", s.id.String()), slog.Any("err", err))
 			}
 		})
 	}
@@ -260,7 +288,7 @@ func (c *Coordinator) handOver(ctx context.Context) {
 		}
 		pause(ctx, 2*g.timing.tick*time.Duration(g.timing.heartbeatTicks))
 		if err := g.host.TransferLeadership(ctx, replica.GroupID(g.id), replica.MemberID(to)); err != nil {
-			c.log.Debug("leadership not handed over", "err", err)
+			c.log.Debug("leadership not handed over", slog.Any("err", err))
 			continue
 		}
 		for until := time.Now().Add(g.timing.touchEvery); g.leading() && time.Now().Before(until) && ctx.Err() == nil; {
@@ -286,13 +314,16 @@ func (g *group) successor(attempt int) MemberID {
 
 // start starts the goroutines of the group.
 func (g *group) start(cfg *Config) {
-	g.wg.Go(g.proposer.run)
-	g.wg.Go(newReaper(g, cfg).run)
-	g.wg.Go(g.runDeadlines)
+	g.spawn(g.proposer.run)
+	g.spawn(newReaper(g, cfg).run)
+	g.spawn(g.runDeadlines)
 }
 
 // close ends the group and waits for its goroutines.
 func (g *group) close(err error) {
+	g.mu.Lock()
+	g.closing = true
+	g.mu.Unlock()
 	g.cancel(err)
 	g.hub.close(err)
 	g.wg.Wait()

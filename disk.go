@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"coord/internal/raftnode"
@@ -28,9 +30,6 @@ func openDisk(cfg *Config) (*disk, error) {
 	d := &disk{memory: cfg.memory}
 	if d.memory == nil {
 		d.memory = &raftnode.Memory{}
-		if len(cfg.InitialMembers) == 0 && cfg.Listen == "" {
-			d.memory.Net = memnet.New() // nobody to talk to: no port is opened
-		}
 	}
 	var err error
 	d.dir, err = raftdir.Open(d.memory.FS, cfg.Dir, raftdir.Identity{
@@ -39,7 +38,32 @@ func openDisk(cfg *Config) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.InitialMembers = firstMembers(cfg.InitialMembers, d.dir.Voters())
+	if cfg.memory == nil && len(cfg.InitialMembers) == 0 && cfg.Listen == "" {
+		d.memory.Net = memnet.New() // nobody to talk to: no port is opened
+	}
 	return d, nil
+}
+
+// firstMembers returns the members that the directory was created with, whatever
+// the configuration lists now: the others cannot be reached without. The
+// addresses are those of the configuration as far as it has them, because a
+// member may have moved.
+func firstMembers(now []Member, voters map[replica.MemberID]string) []Member {
+	if len(voters) <= 1 {
+		return now
+	}
+	addrs := maps.Clone(voters)
+	for _, m := range now {
+		if _, ok := addrs[replica.MemberID(m.ID)]; ok {
+			addrs[replica.MemberID(m.ID)] = m.Addr
+		}
+	}
+	var first []Member
+	for _, id := range slices.Sorted(maps.Keys(addrs)) {
+		first = append(first, Member{ID: MemberID(id), Addr: addrs[id]})
+	}
+	return first
 }
 
 // voterAddrs returns the initial members' addresses. A member that has none, being
@@ -88,6 +112,15 @@ func (d *disk) note(g *group) error {
 	return d.dir.NoteApplied(replica.GroupID(g.id), index)
 }
 
+// seal writes down how everything was left in good order, once the host is closed,
+// so that the next start recognises the least damage.
+func (d *disk) seal(g *group) error {
+	if err := d.note(g); err != nil {
+		return err
+	}
+	return d.dir.Seal()
+}
+
 func (d *disk) close() error { return d.dir.Close() }
 
 // noteEvery is how often the log index is written down, and the free space looked
@@ -108,7 +141,7 @@ func (c *Coordinator) runDisk() {
 			return
 		}
 		if err := c.disk.note(c.root); err != nil {
-			c.log.Warn("log index not written down", "err", err)
+			c.log.Warn("log index not written down", slog.Any("err", err))
 		}
 	}
 }
@@ -117,7 +150,7 @@ func (c *Coordinator) checkSpace() {
 	free, err := c.disk.dir.Free()
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			c.log.Warn("free space is not known", "err", err)
+			c.log.Warn("free space is not known", slog.Any("err", err))
 		}
 		return
 	}

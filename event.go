@@ -45,6 +45,5 @@ type effects struct {
 	ended   []SessionID // sessions closed or expired
 	touched bool        // the proposer's sessions were extended
 	marked  bool        // group time was set
-	hello   bool        // the proposer started a new incarnation
 	panic   string      // a defect, caught
 }

@@ -46,11 +46,18 @@ type group struct {
 	lastTouch atomic.Int64
 	born      time.Time
 
-	joined chan struct{} // closed once this incarnation's hello is applied
+	// lastMark is when this member last saw group time move, as time since born.
+	lastMark atomic.Int64
+	// timeStoodStill says that nobody has marked the time since this process
+	// joined: the whole ensemble may have been down before.
+	timeStoodStill atomic.Bool
+
+	joined  chan struct{}         // closed once this incarnation's hello is applied
+	onFail  func(error)           // called once
+	failure atomic.Pointer[error] // set once; every read asks for it
 
 	mu       sync.Mutex
-	failure  error                        // guarded by mu; set once
-	onFail   func(error)                  // called once, without mu
+	closing  bool                         // guarded by mu; no goroutine is started any more
 	sessions map[SessionID]*Session       // guarded by mu; this process's handles
 	signs    map[incarnationKey]time.Time // guarded by mu; when a process was last heard of, see expirer
 	silences map[SessionID]time.Time      // guarded by mu; when a session fell silent
@@ -65,16 +72,27 @@ type incarnationKey struct {
 
 func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g := &group{
-		id: id, member: cfg.ID, log: log.With("group", uint64(id)), timing: cfg.timing(),
+		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(),
 		born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
 	}
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
-	g.reads.start = g.wg.Go
+	g.reads.start = g.spawn
 	g.hub.init(g)
 	g.proposer = newProposer(g, cfg)
 	return g
+}
+
+// spawn starts a goroutine of the group, unless the group is being closed.
+func (g *group) spawn(f func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing {
+		return false
+	}
+	g.wg.Go(f)
+	return true
 }
 
 // state returns the published state.
@@ -97,9 +115,16 @@ func (g *group) publishSnapshot(p *published) {
 // machine calls it; it must not wait.
 func (g *group) observe(cmd *command, eff *effects, s *state) {
 	if eff.panic != "" {
-		g.log.Error("command failed on every member alike", "proposer", uint64(cmd.member), "number", cmd.batch.number, "panic", eff.panic)
+		g.log.Error("command failed on every member alike", slog.Uint64("proposer", uint64(cmd.member)),
+			slog.Uint64("number", cmd.batch.number), slog.String("panic", eff.panic))
 	}
-	if !eff.touched && !eff.hello && len(eff.ended) == 0 {
+	if eff.marked {
+		g.lastMark.Store(int64(time.Since(g.born)))
+		if cmd.member != g.member {
+			g.timeStoodStill.Store(false)
+		}
+	}
+	if !eff.touched && len(eff.ended) == 0 {
 		return
 	}
 	g.mu.Lock()
@@ -170,7 +195,7 @@ func (g *group) setRole(r replica.Role) {
 	if was.Leader == r.Leader && was.Term == r.Term {
 		return
 	}
-	g.log.Info("leader changed", "leader", uint64(r.Leader), "term", r.Term)
+	g.log.Info("leader changed", slog.Uint64("leader", uint64(r.Leader)), slog.Uint64("term", r.Term))
 	g.proposer.leaderChanged(r)
 }
 
@@ -184,28 +209,23 @@ func (g *group) leading() bool { return MemberID(g.currentRole().Leader) == g.me
 
 // fail stops this member's part in the group for good.
 func (g *group) fail(err error) {
-	g.mu.Lock()
-	first := g.failure == nil
-	if first {
-		g.failure = fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	failure, tell := g.failure, g.onFail
-	g.mu.Unlock()
-	if !first {
+	failure := fmt.Errorf("%w: %w", ErrFailed, err)
+	if !g.failure.CompareAndSwap(nil, &failure) {
 		return
 	}
-	g.log.Error("group failed on this member", "err", err)
+	g.log.Error("group failed on this member", slog.Any("err", err))
 	g.cancel(failure)
 	g.hub.close(failure)
-	if tell != nil {
-		tell(failure)
+	if g.onFail != nil {
+		g.onFail(failure)
 	}
 }
 
 func (g *group) failed() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.failure
+	if err := g.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // sinceTouch returns how long ago the last acknowledged touch was begun.
@@ -215,6 +235,11 @@ func (g *group) sinceTouch() time.Duration {
 
 // touchedAt returns when the last acknowledged touch was begun.
 func (g *group) touchedAt() time.Time { return g.born.Add(time.Duration(g.lastTouch.Load())) }
+
+// sinceMark returns how long ago group time was seen to move.
+func (g *group) sinceMark() time.Duration {
+	return time.Since(g.born) - time.Duration(g.lastMark.Load())
+}
 
 // suspended reports whether this member has no contact with a quorum: its last
 // acknowledged touch was begun too long ago.
@@ -243,12 +268,20 @@ func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 	return g.state(), nil
 }
 
-// awaitJoined waits until this process may read and propose in the group.
-func (g *group) awaitJoined(ctx context.Context) error {
+// hasJoined reports whether this process may read and propose in the group.
+func (g *group) hasJoined() bool {
 	select {
 	case <-g.joined:
-		return nil
+		return true
 	default:
+		return false
+	}
+}
+
+// awaitJoined waits until this process may read and propose in the group.
+func (g *group) awaitJoined(ctx context.Context) error {
+	if g.hasJoined() {
+		return nil
 	}
 	select {
 	case <-g.joined:

@@ -97,7 +97,7 @@ func (h *hub) publish(events []Event, store func(), z ZXID) {
 	store()
 	h.zxid = z
 	for _, w := range woken {
-		if w.release(z) {
+		if w.release() {
 			h.removeLocked(w) // it was full
 		}
 	}

@@ -43,7 +43,11 @@ func (m *machine) Apply(entries []replica.Entry) {
 		}
 		eff := m.s.apply(cmd, digestOf(e.Cmd))
 		m.index = e.Index
-		m.events = append(m.events, eff.events...)
+		if len(m.events) == 0 {
+			m.events = eff.events // nearly always: most calls bring one entry
+		} else {
+			m.events = append(m.events, eff.events...)
+		}
 		m.g.observe(cmd, &eff, m.s)
 	}
 	m.g.publish(&published{state: m.s.freeze(), index: m.index}, m.events)

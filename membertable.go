@@ -47,10 +47,11 @@ type memberRecord struct {
 	digest  uint64
 	results []result
 
-	touches    uint64 // counts the touches of all incarnations
-	touchedMS  int64  // group time at the last touch
-	freeBytes  uint64 // on the member's disk, at the last touch; 0 is unknown
-	lowOnSpace bool   // the member reported too little space for growth
+	touches      uint64 // counts the touches of all incarnations
+	helloTouches uint64 // touches when this incarnation began
+	touchedMS    int64  // group time at the last touch
+	freeBytes    uint64 // on the member's disk, at the last touch; 0 is unknown
+	lowOnSpace   bool   // the member reported too little space for growth
 }
 
 // A memberTable holds the member records of a group in the order of their ids.

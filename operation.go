@@ -65,18 +65,21 @@ func namesChild(path string) bool {
 }
 
 func (x *execution) create(o *op) opResult {
-	if !namesChild(o.path) {
-		return opResult{code: ErrBadArguments}
-	}
 	if o.mode.ephemeral() && x.r.session == 0 {
 		return opResult{code: ErrSessionExpired}
 	}
-	acl, code := x.resolveACL(o.acl)
+	if !namesChild(o.path) {
+		return opResult{code: ErrBadArguments}
+	}
+	acl, code := x.s.acls.open(), codeOK
+	if o.acl != nil {
+		acl, code = x.resolveACL(o.acl)
+	}
 	if code != codeOK {
 		return opResult{code: code}
 	}
 	if o.parents {
-		if code := x.checkParents(o); code != codeOK {
+		if code := x.checkParents(o, acl); code != codeOK {
 			return opResult{code: code}
 		}
 		x.createParents(parentPath(o.path), acl)
@@ -86,7 +89,11 @@ func (x *execution) create(o *op) opResult {
 
 // createOne makes the znode itself, whose parent exists unless o is refused.
 func (x *execution) createOne(o *op, acl *aclEntry) opResult {
-	parent, ok := x.s.tree.find(parentPath(o.path))
+	up, ok := keyOf(parentPath(o.path))
+	if !ok {
+		return opResult{code: ErrNoNode}
+	}
+	parent, ok := x.s.tree.lookup(up)
 	if !ok {
 		return opResult{code: ErrNoNode}
 	}
@@ -94,10 +101,10 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 	if o.mode.sequential() {
 		path = sequencePath(path, parent.creates)
 	}
-	if code := x.checkCreate(path, parent); code != codeOK {
+	k, code := x.checkCreate(path, parent)
+	if code != codeOK {
 		return opResult{code: code}
 	}
-	k, _ := keyOf(path)
 	now := x.nowMS()
 	n := &znode{
 		data: o.data, acl: acl, kind: o.mode.kind(), ttlMS: o.ttlMS,
@@ -107,35 +114,37 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 		n.owner = x.r.session
 		x.s.sessions.ephemerals.put(ephemeralRef{n.owner, k})
 	}
-	x.s.tree.insert(k, n, parent)
+	x.s.tree.insert(k, n, up, parent)
 	x.publish(NodeCreated, path)
 	return opResult{path: path, stat: n.stat()}
 }
 
-// checkCreate is the second half of create's checks, in ZooKeeper's order.
-func (x *execution) checkCreate(path string, parent *znode) Code {
+// checkCreate is the second half of create's checks, in ZooKeeper's order. It
+// returns the key of path.
+func (x *execution) checkCreate(path string, parent *znode) (treeKey, Code) {
 	switch {
 	case !parent.acl.permits(x.r.identities, PermCreate):
-		return ErrNoAuth
+		return "", ErrNoAuth
 	case !ValidPath(path):
-		return ErrBadArguments
+		return "", ErrBadArguments
 	}
-	if _, exists := x.s.tree.find(path); exists {
-		return ErrNodeExists
+	k, _ := keyOf(path)
+	if _, exists := x.s.tree.lookup(k); exists {
+		return "", ErrNodeExists
 	}
 	switch {
 	case parent.kind == Ephemeral:
-		return ErrNoChildrenForEphemerals
+		return "", ErrNoChildrenForEphemerals
 	case x.s.growthRefused():
-		return ErrNoSpace
+		return "", ErrNoSpace
 	}
-	return codeOK
+	return k, codeOK
 }
 
 // checkParents checks a create with missing parents as a whole, because its
 // steps must not be half done: below the last ancestor that exists there is
 // nothing, so only that ancestor's ACL and kind and the path itself can refuse.
-func (x *execution) checkParents(o *op) Code {
+func (x *execution) checkParents(o *op, acl *aclEntry) Code {
 	path := o.path
 	if o.mode.sequential() {
 		path += "0" // the name may be the number alone
@@ -161,7 +170,7 @@ func (x *execution) checkParents(o *op) Code {
 			return ErrNoSpace
 		}
 		// The znode will stand below a parent made here, with the same ACL.
-		if e, _ := x.resolveACL(o.acl); !e.permits(x.r.identities, PermCreate) {
+		if !acl.permits(x.r.identities, PermCreate) {
 			return ErrNoAuth
 		}
 		if o.mode.sequential() && len(path)+9 > maxPathBytes {
@@ -183,9 +192,6 @@ func (x *execution) createParents(path string, acl *aclEntry) {
 
 // resolveACL returns the entry that a create or setACL stores for list.
 func (x *execution) resolveACL(list []ACL) (*aclEntry, Code) {
-	if list == nil {
-		return x.s.acls.open(), codeOK
-	}
 	list, code := normalizeACL(list, x.r.identities)
 	if code != codeOK {
 		return nil, code
@@ -204,7 +210,11 @@ func (x *execution) delete(o *op) opResult {
 	if !parent.acl.permits(x.r.identities, PermDelete) {
 		return opResult{code: ErrNoAuth}
 	}
-	n, ok := x.s.tree.find(o.path)
+	k, ok := keyOf(o.path)
+	if !ok {
+		return opResult{code: ErrNoNode}
+	}
+	n, ok := x.s.tree.lookup(k)
 	switch {
 	case !ok:
 		return opResult{code: ErrNoNode}
@@ -213,7 +223,6 @@ func (x *execution) delete(o *op) opResult {
 	case n.children != 0:
 		return opResult{code: ErrNotEmpty}
 	}
-	k, _ := keyOf(o.path)
 	x.remove(k, n)
 	return opResult{}
 }
@@ -226,22 +235,23 @@ func (o *op) matches(n *znode, version int32) bool {
 
 // target finds the znode of an operation that demands a valid path, an existing
 // znode and one of the permissions in want.
-func (x *execution) target(path string, want Perm) (*znode, Code) {
+func (x *execution) target(path string, want Perm) (treeKey, *znode, Code) {
 	if !ValidPath(path) {
-		return nil, ErrBadArguments
+		return "", nil, ErrBadArguments
 	}
-	n, ok := x.s.tree.find(path)
+	k, _ := keyOf(path)
+	n, ok := x.s.tree.lookup(k)
 	switch {
 	case !ok:
-		return nil, ErrNoNode
+		return "", nil, ErrNoNode
 	case !n.acl.permits(x.r.identities, want):
-		return nil, ErrNoAuth
+		return "", nil, ErrNoAuth
 	}
-	return n, codeOK
+	return k, n, codeOK
 }
 
 func (x *execution) setData(o *op) opResult {
-	n, code := x.target(o.path, PermWrite)
+	k, n, code := x.target(o.path, PermWrite)
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
@@ -250,17 +260,17 @@ func (x *execution) setData(o *op) opResult {
 	case !o.matches(n, n.version):
 		return opResult{code: ErrBadVersion}
 	}
-	return opResult{stat: x.storeData(o.path, n, o.data)}
+	return opResult{stat: x.storeData(k, n, o.path, o.data)}
 }
 
-// storeData puts data in n's place and tells it, even if the bytes are the same.
-func (x *execution) storeData(path string, n *znode, data []byte) Stat {
+// storeData gives the znode n at k new data and tells it, even if the bytes are the
+// same.
+func (x *execution) storeData(k treeKey, n *znode, path string, data []byte) Stat {
 	m := *n
 	m.data = data
 	m.version = nextVersion(n.version)
 	m.mzxid = x.s.zxid
 	m.mtimeMS = x.nowMS()
-	k, _ := keyOf(path)
 	x.s.tree.replace(k, &m)
 	x.publish(NodeDataChanged, path)
 	return m.stat()
@@ -276,7 +286,7 @@ func (x *execution) setACL(o *op) opResult {
 	if code != codeOK {
 		return opResult{code: code}
 	}
-	n, code := x.target(o.path, PermAdmin)
+	k, n, code := x.target(o.path, PermAdmin)
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
@@ -286,13 +296,12 @@ func (x *execution) setACL(o *op) opResult {
 	m := *n
 	m.acl = acl
 	m.aversion = nextVersion(n.aversion)
-	k, _ := keyOf(o.path)
 	x.s.tree.replace(k, &m)
 	return opResult{stat: m.stat()}
 }
 
 func (x *execution) check(o *op) opResult {
-	n, code := x.target(o.path, PermRead)
+	_, n, code := x.target(o.path, PermRead)
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
@@ -303,7 +312,7 @@ func (x *execution) check(o *op) opResult {
 }
 
 func (x *execution) checkAbsent(o *op) opResult {
-	_, code := x.target(o.path, PermRead)
+	_, _, code := x.target(o.path, PermRead)
 	switch code {
 	case ErrNoNode:
 		return opResult{}
@@ -314,7 +323,7 @@ func (x *execution) checkAbsent(o *op) opResult {
 }
 
 func (x *execution) checkChildren(o *op) opResult {
-	n, code := x.target(o.path, PermRead)
+	_, n, code := x.target(o.path, PermRead)
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
@@ -327,7 +336,7 @@ func (x *execution) checkChildren(o *op) opResult {
 // add adds to the decimal number that is the data; null and empty data count as
 // zero. It needs read permission as well, because the answer is the sum.
 func (x *execution) add(o *op) opResult {
-	n, code := x.target(o.path, PermWrite)
+	k, n, code := x.target(o.path, PermWrite)
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
@@ -347,6 +356,6 @@ func (x *execution) add(o *op) opResult {
 		return opResult{code: ErrOverflow}
 	}
 	value += o.delta
-	stat := x.storeData(o.path, n, strconv.AppendInt(nil, value, 10))
+	stat := x.storeData(k, n, o.path, strconv.AppendInt(nil, value, 10))
 	return opResult{stat: stat, value: value}
 }

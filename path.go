@@ -104,17 +104,6 @@ func parentPath(path string) string {
 	return path[:i]
 }
 
-// baseName returns the part of path behind its last slash.
-func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
-
-// joinPath returns the path of the child name of parent.
-func joinPath(parent, name string) string {
-	if parent == "/" {
-		return "/" + name
-	}
-	return parent + "/" + name
-}
-
 // A treeKey is a path in the form that sorts as the tree needs it: every slash
 // is the byte 1 but the last, which is the byte 0; the root is the empty key.
 //
@@ -142,21 +131,22 @@ func keyOf(path string) (treeKey, bool) {
 	if path == "" || path[0] != '/' || len(path) > maxPathBytes {
 		return "", false
 	}
-	b := make([]byte, len(path))
-	last := 0
+	var b strings.Builder
+	b.Grow(len(path))
+	last := strings.LastIndexByte(path, '/')
 	for i := range len(path) {
 		switch c := path[i]; {
+		case i == last:
+			b.WriteByte(keyName)
 		case c == '/':
-			b[i] = keyStep
-			last = i
+			b.WriteByte(keyStep)
 		case c < 0x20:
 			return "", false
 		default:
-			b[i] = c
+			b.WriteByte(c)
 		}
 	}
-	b[last] = keyName
-	return treeKey(b), true
+	return treeKey(b.String()), true
 }
 
 // path is the inverse of keyOf.
@@ -179,19 +169,8 @@ func (k treeKey) parent() treeKey {
 	if i <= 0 {
 		return ""
 	}
-	b := []byte(k[:i])
-	for j := i - 1; j >= 0; j-- {
-		if b[j] == keyStep {
-			b[j] = keyName
-			break
-		}
-	}
-	return treeKey(b)
-}
-
-// name returns the last component of the path.
-func (k treeKey) name() string {
-	return string(k[strings.IndexByte(string(k), keyName)+1:])
+	j := strings.LastIndexByte(string(k[:i]), keyStep)
+	return k[:j] + treeKey(keyName) + k[j+1:i]
 }
 
 // childPrefix returns what the keys of all children of k start with.

@@ -16,6 +16,11 @@ func init() {
 		}
 		return errs
 	}
+	private.Lead = func(c any) {
+		g := c.(*Coordinator).root
+		// A request that is refused shows in Status; the caller asks again.
+		_ = g.host.TransferLeadership(g.ctx, replica.GroupID(g.id), replica.MemberID(g.member))
+	}
 	private.Snapshot = func(c any) error {
 		g := c.(*Coordinator).root
 		_, err := g.host.Snapshot(g.ctx, replica.GroupID(g.id))

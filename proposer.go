@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -58,10 +60,9 @@ type proposer struct {
 
 	// Owned by run.
 	enc         *encoder
+	requests    []request // of a batch while it is encoded
 	incarnation uint64
 	number      uint64
-	lastMark    time.Time // when this member's last time mark was acknowledged
-	caughtUp    bool      // group time has reached this member's clock once
 
 	mu      sync.Mutex
 	queue   []*pending         // guarded by mu
@@ -191,21 +192,50 @@ func (p *proposer) take() []*pending {
 	return batch
 }
 
+// gather lets callers that can run, such as those who were just answered, submit
+// before the next batch leaves: it yields for as long as the queue grows. Without
+// it the first of them would have a batch, and a round of fsyncs, to itself.
+func (p *proposer) gather() {
+	for before := 0; ; {
+		p.mu.Lock()
+		n := len(p.queue)
+		p.mu.Unlock()
+		if n == before || n >= maxBatchRequests {
+			return
+		}
+		before = n
+		runtime.Gosched()
+	}
+}
+
 // run is the proposer's goroutine.
 func (p *proposer) run() {
-	ctx := p.g.ctx
 	defer p.stop()
+	if err := p.serve(p.g.ctx); p.g.ctx.Err() == nil {
+		p.g.fail(err)
+	}
+}
+
+// serve joins the group and then proposes batches until ctx ends, or until there
+// is a reason why this process cannot go on.
+func (p *proposer) serve(ctx context.Context) error {
 	if err := p.join(ctx); err != nil {
-		if ctx.Err() == nil {
-			p.g.fail(err)
-		}
-		return
+		return err
+	}
+	p.g.timeStoodStill.Store(true)
+	// The first batch is a touch alone: from it on, the ensemble counts the silence
+	// of this process, and the process that of the ensemble.
+	if err := p.commit(ctx, nil, true); err != nil {
+		return err
 	}
 	close(p.g.joined)
-	touch := time.NewTimer(0)
+	touch := time.NewTicker(p.g.timing.touchEvery)
 	defer touch.Stop()
-	due := true
+	due := false
 	for {
+		if !due {
+			p.gather()
+		}
 		batch := p.take()
 		if len(batch) == 0 && !due {
 			select {
@@ -213,19 +243,13 @@ func (p *proposer) run() {
 			case <-touch.C:
 				due = true
 			case <-ctx.Done():
-				return
+				return context.Cause(ctx)
 			}
 			continue
 		}
-		if due {
-			touch.Reset(p.g.timing.touchEvery)
-		}
 		if err := p.commit(ctx, batch, due); err != nil {
 			p.abandon(batch)
-			if ctx.Err() == nil {
-				p.g.fail(err)
-			}
-			return
+			return err
 		}
 		select {
 		case <-touch.C:
@@ -287,8 +311,10 @@ func (p *proposer) join(ctx context.Context) error {
 			p.incarnation = m.incarnation
 			return nil
 		}
-		p.propose(ctx, &command{kind: commandHello, group: p.g.id, member: p.g.member,
-			hello: &helloCommand{expected: m.incarnation, nonce: nonce, addr: p.addr}})
+		p.propose(ctx, &command{
+			kind: commandHello, group: p.g.id, member: p.g.member,
+			hello: &helloCommand{expected: m.incarnation, nonce: nonce, addr: p.addr},
+		})
 	}
 	return context.Cause(ctx)
 }
@@ -320,12 +346,14 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	if withTouch {
 		b.touch = p.touch()
 	}
-	b.requests = make([]request, len(batch))
-	for i, q := range batch {
-		b.requests[i] = q.req
+	b.requests = p.requests[:0]
+	for _, q := range batch {
+		b.requests = append(b.requests, q.req)
 	}
 	p.enc.buf.Reset()
 	p.enc.command(&command{kind: commandBatch, group: p.g.id, member: p.g.member, batch: b})
+	clear(b.requests) // what they refer to must not live on
+	p.requests = b.requests
 	frozen := p.enc.buf.Bytes()
 	first := time.Since(p.g.born)
 	rec, err := p.repeat(ctx, b.number, frozen)
@@ -334,7 +362,7 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	}
 	p.number = b.number
 	if withTouch {
-		p.touched(b.touch, first)
+		p.touched(first)
 	}
 	for i, q := range batch {
 		q.result = rec.results[i]
@@ -382,9 +410,9 @@ func (p *proposer) try(ctx context.Context, b []byte) {
 	case errors.Is(err, replica.ErrNotReady) || errors.Is(err, replica.ErrBusy):
 		pause(ctx, p.g.timing.retry)
 	case errors.Is(err, replica.ErrUnknownOutcome):
-		p.g.log.Debug("attempt without an answer", "err", err)
+		p.g.log.Debug("attempt without an answer", slog.Any("err", err))
 	default:
-		p.g.log.Warn("proposal refused", "err", err)
+		p.g.log.Warn("proposal refused", slog.Any("err", err))
 		pause(ctx, p.g.timing.retry)
 	}
 }
@@ -404,36 +432,31 @@ func (p *proposer) touch() *touch {
 	t := &touch{freeBytes: p.report.freeBytes, lowOnSpace: p.report.low, silences: p.silences}
 	p.silences = nil
 	p.mu.Unlock()
-	if !p.g.leading() {
-		p.lastMark = time.Time{}
-		return t
+	if p.g.leading() {
+		t.markMS = time.Now().UnixMilli()
+		t.gapMS = p.markGap(t.markMS).Milliseconds()
 	}
-	t.markMS = time.Now().UnixMilli()
-	t.gapMS = p.markGap(t.markMS).Milliseconds()
 	return t
 }
 
-// markGap returns how much time a mark may claim to have passed. That is what
-// this member has measured since its last mark; but group time stood still while
-// the whole ensemble was down, so a leader asks for the largest step until it
-// has caught up once.
+// markGap returns how much time a mark may claim to have passed: what this member
+// has measured since it last saw group time move. But group time stood still
+// while the whole ensemble was down, so the first leader after that asks for the
+// largest step until group time has reached its clock.
 func (p *proposer) markGap(nowMS int64) time.Duration {
 	behind := time.Duration(nowMS-p.g.state().timeMS) * time.Millisecond
-	if p.lastMark.IsZero() || !p.caughtUp {
-		p.caughtUp = behind <= 2*p.g.timing.touchEvery
+	if behind <= 2*p.g.timing.touchEvery {
+		p.g.timeStoodStill.Store(false)
+	}
+	if p.g.timeStoodStill.Load() {
 		return maxTimeStepMS * time.Millisecond
 	}
-	return max(time.Since(p.lastMark), time.Millisecond)
+	return max(p.g.sinceMark(), time.Millisecond)
 }
 
 // touched takes note of an acknowledged touch whose first attempt began at
 // first: the sessions of this process live on from there.
-func (p *proposer) touched(t *touch, first time.Duration) {
-	p.g.lastTouch.Store(max(int64(first), 1))
-	if t.markMS != 0 {
-		p.lastMark = time.Now()
-	}
-}
+func (p *proposer) touched(first time.Duration) { p.g.lastTouch.Store(max(int64(first), 1)) }
 
 // silence has the next touch say that this process no longer speaks for a
 // session.

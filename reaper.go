@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -70,7 +71,7 @@ func (r *reaper) tick(ctx context.Context) {
 		r.begin(time.Now())
 	} else if gap > 4*r.g.timing.expireEvery {
 		// This process was paused: touches may wait unread in its queues.
-		r.g.log.Warn("leader was paused, session timeouts start anew", "gap", gap)
+		r.g.log.Warn("leader was paused, session timeouts start anew", slog.Duration("gap", gap))
 		r.begin(now)
 	}
 	r.expire(now)
@@ -93,7 +94,7 @@ func (r *reaper) expire(now time.Time) {
 	s := r.g.state()
 	due := r.due(s, now)
 	if len(due) > 0 {
-		r.g.log.Info("expiring sessions", "count", len(due))
+		r.g.log.Info("expiring sessions", slog.Int("count", len(due)))
 		r.g.proposeForMember(request{kind: requestExpire, expiries: due})
 	}
 }
@@ -165,7 +166,7 @@ func (r *reaper) reap() {
 		}
 	}
 	if len(due) > 0 {
-		r.g.log.Info("reaping znodes", "count", len(due))
+		r.g.log.Info("reaping znodes", slog.Int("count", len(due)))
 		r.g.proposeForMember(request{kind: requestReap, reaps: due})
 	}
 }
@@ -175,7 +176,7 @@ func (r *reaper) reap() {
 func (g *group) proposeForMember(r request) {
 	r.timeMS = time.Now().UnixMilli()
 	if _, err := g.proposer.trySubmit(r); err != nil {
-		g.log.Debug("not proposed", "err", err)
+		g.log.Debug("not proposed", slog.Any("err", err))
 	}
 }
 

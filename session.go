@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -113,6 +114,8 @@ func (s *Session) alive() error {
 	return context.Cause(s.ctx)
 }
 
+func (s *Session) ended() bool { return s.ctx.Err() != nil }
+
 func (s *Session) closedByUser() bool { return errors.Is(context.Cause(s.ctx), ErrClosed) }
 
 // end makes the handle useless. It may be called with locks held.
@@ -128,23 +131,20 @@ func (s *Session) Close() error {
 }
 
 func (s *Session) close(ctx context.Context) error {
-	if s.ctx.Err() != nil {
+	if s.ended() {
 		return nil
 	}
 	s.end(ErrClosed)
 	s.g.release(s)
-	res, err := s.g.submit(ctx, s.closeRequest(), s.c.cfg.CloseTimeout, s.g.ctx)
+	res, err := s.g.submit(ctx, s.g.ctx, s.closeRequest(), s.c.cfg.CloseTimeout)
 	if err == nil {
 		err = res.firstError().err()
 	}
-	if errors.Is(err, ErrSessionExpired) {
-		return nil // it is gone, which was wanted
+	if gone := err == nil || errors.Is(err, ErrSessionExpired); gone {
+		return nil
 	}
-	if err != nil {
-		s.g.proposer.silence(s.id)
-		return &OpError{Op: "closeSession", Err: fmt.Errorf("session %v is left to expire: %w", s.id, err)}
-	}
-	return nil
+	s.g.proposer.silence(s.id)
+	return &OpError{Op: "closeSession", Err: fmt.Errorf("session %v is left to expire: %w", s.id, err)}
 }
 
 func (s *Session) closeRequest() request {
@@ -159,7 +159,7 @@ func (g *group) giveUp(s *Session) {
 		return
 	}
 	s.end(ErrSessionExpired)
-	g.log.Warn("session deadline passed", "session", s.id.String(), "timeout", s.timeout)
+	g.log.Warn("session deadline passed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 	g.proposer.silence(s.id)
 	g.closeInBackground(s.closeRequest())
 }
@@ -168,7 +168,7 @@ func (g *group) giveUp(s *Session) {
 func (g *group) closeInBackground(r request) {
 	r.timeMS = time.Now().UnixMilli()
 	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
-		g.log.Debug("session is left to expire", "session", r.session.String(), "err", err)
+		g.log.Debug("session is left to expire", slog.String("session", r.session.String()), slog.Any("err", err))
 	}
 }
 
@@ -176,9 +176,9 @@ func (g *group) closeInBackground(r request) {
 func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOptions) (*Session, error) {
 	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds()}
 	_, _ = rand.Read(r.password[:]) // never fails
-	res, err := g.submit(ctx, r, c.cfg.OperationTimeout, g.ctx)
+	res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
 	if unknown, ok := errors.AsType[*OutcomeError](err); ok {
-		g.wg.Go(func() { g.closeOrphan(unknown.p) })
+		g.spawn(func() { g.closeOrphan(unknown.p) })
 	}
 	if err == nil {
 		err = res.firstError().err()

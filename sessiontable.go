@@ -27,9 +27,8 @@ type session struct {
 	// not extend it.
 	silent bool
 
-	// touched is the number of its owner's touch that last extended the session
-	// at the time it was opened, resumed or fell silent. lastTouch says what
-	// counts now.
+	// touched is the number of its owner's last touch when the session was opened,
+	// resumed, fell silent or spoke again. lastTouch says what counts now.
 	touched uint64
 }
 
@@ -129,11 +128,19 @@ func (t *sessionTable) ephemeralsOf(id SessionID) iter.Seq[treeKey] {
 
 // lastTouch returns the number of the touch that last extended s: an expiry
 // names it and is refused once it has moved. m is the record of the owner.
+//
+// It never falls, or an expiry that a touch had made void would count again. A
+// session that is left over from an earlier incarnation therefore keeps what that
+// one reached; each further hello may raise the number though nothing extended the
+// session, and the leader then just asks again.
 func (s *session) lastTouch(m *memberRecord) uint64 {
-	if m != nil && !s.silent && s.incarnation == m.incarnation {
+	switch {
+	case m == nil || s.silent:
+		return s.touched
+	case s.incarnation == m.incarnation:
 		return m.touches
 	}
-	return s.touched
+	return m.helloTouches
 }
 
 func (s *state) sessionViolations() iter.Seq[error] {

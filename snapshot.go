@@ -28,8 +28,13 @@ const (
 	frameNodes    = 5
 	frameEnd      = 6
 
+	leastSession = 26 // bytes of an element
+	leastZnode   = 16
+
 	frameTarget   = 256 << 10 // a frame of many elements is closed at this size, in bytes
 	maxFrameBytes = maxCommandBytes + 1<<20
+
+	snapshotBuffer = 64 << 10 // between frames and the file
 )
 
 // errStopped is returned when the host does not want the snapshot any more.
@@ -37,13 +42,12 @@ var errStopped = errors.New("stopped")
 
 // A snapshotWriter writes the frames of one frozen state.
 type snapshotWriter struct {
-	w       *bufio.Writer
-	enc     *encoder
-	stop    <-chan struct{}
-	sum     uint32 // over the checksums of all frames
-	aclIDs  map[*aclEntry]uint64
-	pending []func() // elements of the open frame
-	counts  snapshotCounts
+	w      *bufio.Writer
+	enc    *encoder
+	stop   <-chan struct{}
+	sum    uint32 // over the checksums of all frames
+	aclIDs map[*aclEntry]uint64
+	counts snapshotCounts
 }
 
 type snapshotCounts struct{ members, acls, sessions, nodes uint64 }
@@ -51,7 +55,7 @@ type snapshotCounts struct{ members, acls, sessions, nodes uint64 }
 // writeSnapshot writes s, which must be frozen. It gives up with errStopped
 // soon after stop is closed.
 func writeSnapshot(s *state, out io.Writer, stop <-chan struct{}) error {
-	w := &snapshotWriter{w: bufio.NewWriterSize(out, 1<<20), enc: newEncoder(), stop: stop, aclIDs: map[*aclEntry]uint64{}}
+	w := &snapshotWriter{w: bufio.NewWriterSize(out, snapshotBuffer), enc: newEncoder(), stop: stop, aclIDs: map[*aclEntry]uint64{}}
 	if _, err := w.w.WriteString(snapshotMagic); err != nil {
 		return err
 	}
@@ -72,6 +76,9 @@ func (w *snapshotWriter) frame() error {
 	default:
 	}
 	payload := w.enc.buf.Bytes()
+	if len(payload) > maxFrameBytes {
+		return fmt.Errorf("coord: snapshot: frame of %d bytes, which no member would read; the limit is %d", len(payload), maxFrameBytes)
+	}
 	sum := crc32.Checksum(payload, castagnoli)
 	var head [8]byte
 	binary.BigEndian.PutUint32(head[:4], uint32(len(payload)))
@@ -205,7 +212,7 @@ func (l *frameList) flush() error {
 }
 
 func (e *encoder) memberRecord(m *memberRecord) {
-	e.array(13)
+	e.array(14)
 	e.member(m.id)
 	e.string(m.addr)
 	e.kind(uint8(m.role))
@@ -215,6 +222,7 @@ func (e *encoder) memberRecord(m *memberRecord) {
 	e.uint(m.number)
 	e.uint(m.digest)
 	e.uint(m.touches)
+	e.uint(m.helloTouches)
 	e.int(m.touchedMS)
 	e.uint(m.freeBytes)
 	e.bool(m.lowOnSpace)
@@ -225,13 +233,13 @@ func (e *encoder) memberRecord(m *memberRecord) {
 }
 
 func (d *decoder) memberRecord() *memberRecord {
-	d.array(13)
+	d.array(14)
 	m := &memberRecord{
 		id: MemberID(d.uint()), addr: d.string(), role: MemberRole(d.small(uint64(Observer))), removed: d.bool(),
 		incarnation: d.uint(), nonce: d.uint(), number: d.uint(), digest: d.uint(),
-		touches: d.uint(), touchedMS: d.int(), freeBytes: d.uint(), lowOnSpace: d.bool(),
+		touches: d.uint(), helloTouches: d.uint(), touchedMS: d.int(), freeBytes: d.uint(), lowOnSpace: d.bool(),
 	}
-	if n := d.list(maxRequests); n > 0 {
+	if n := d.list(maxRequests, leastResult); n > 0 {
 		m.results = make([]result, n)
 	}
 	for i := range m.results {
@@ -317,7 +325,7 @@ type snapshotReader struct {
 // readSnapshot reads what writeSnapshot wrote. It returns a state only if every
 // checksum, count and order is right and every znode has its parent.
 func readSnapshot(group GroupID, in io.Reader, stop <-chan struct{}) (*state, error) {
-	r := &snapshotReader{r: bufio.NewReaderSize(in, 1<<20), stop: stop, s: newState(group)}
+	r := &snapshotReader{r: bufio.NewReaderSize(in, snapshotBuffer), stop: stop, s: newState(group)}
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(r.r, magic); err != nil || string(magic) != snapshotMagic {
 		return nil, fmt.Errorf("coord: snapshot: %w: it does not start with %q", errMalformed, snapshotMagic)
@@ -367,19 +375,20 @@ func (r *snapshotReader) frame(last uint64) (uint64, error) {
 }
 
 func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, error) {
-	fields := d.list(maxRequests)
+	fields := d.list(maxRequests, 1)
 	kind := d.uint()
-	if d.err == nil && (kind < last || last == 0 && kind != frameHead || last == frameHead && kind == frameHead) {
+	switch {
+	case kind < last || last == 0 && kind != frameHead || last == frameHead && kind == frameHead:
 		d.fail("frame of kind %d behind one of kind %d", kind, last)
+	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 6:
+		d.fail("frame of kind %d with %d fields", kind, fields)
 	}
 	if d.err != nil {
 		return 0, d.err
 	}
 	switch kind {
 	case frameHead:
-		if err := r.head(d, fields); err != nil {
-			return 0, err
-		}
+		r.head(d, fields)
 	case frameMember:
 		m := d.memberRecord()
 		r.s.members = r.s.members.with(m)
@@ -388,14 +397,14 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 		r.acls = append(r.acls, r.s.acls.intern(d.acl()))
 		r.counts.acls++
 	case frameSessions:
-		for range d.list(maxFrameBytes) {
+		for range d.list(maxFrameBytes, leastSession) {
 			if ses := d.session(); d.err == nil {
 				r.s.sessions.put(ses)
 				r.counts.sessions++
 			}
 		}
 	case frameNodes:
-		for range d.list(maxFrameBytes) {
+		for range d.list(maxFrameBytes, leastZnode) {
 			if it := d.znode(r.acls); d.err == nil {
 				r.node(d, it)
 			}
@@ -408,13 +417,13 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 	return kind, d.done()
 }
 
-func (r *snapshotReader) head(d *decoder, fields int) error {
+func (r *snapshotReader) head(d *decoder, fields int) {
 	version := d.uint()
-	if d.err == nil && version > formatVersion {
-		return fmt.Errorf("%w: version %d, this binary knows %d", errNewerFormat, version, formatVersion)
+	if version > formatVersion {
+		d.newer(version)
 	}
-	if fields != 7 {
-		d.fail("head of %d fields", fields)
+	if fields != 7 || version == 0 {
+		d.fail("head of version %d with %d fields", version, fields)
 	}
 	group := GroupID(d.uint())
 	if d.err == nil && group != r.s.group {
@@ -423,7 +432,9 @@ func (r *snapshotReader) head(d *decoder, fields int) error {
 	r.s.ensemble, r.s.zxid, r.s.timeMS = d.string(), ZXID(d.uint()), d.int()
 	d.array(2)
 	r.s.version, r.s.settings = uint32(d.small(1<<31)), d.settings()
-	return d.err
+	if r.s.version > formatVersion {
+		d.newer(uint64(r.s.version))
+	}
 }
 
 // node adds a znode and what is derived from it.
@@ -445,8 +456,14 @@ func (r *snapshotReader) node(d *decoder, it treeItem) {
 func (r *snapshotReader) end(d *decoder, sum uint32) {
 	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint()}
 	wantSum := d.uint()
-	if d.err == nil && (want != r.counts || wantSum != uint64(sum)) {
+	if want != r.counts || wantSum != uint64(sum) {
 		d.fail("read %+v with checksum %08x, want %+v with %08x", r.counts, sum, want, wantSum)
+	}
+	if uint64(len(r.s.members)) != r.counts.members || uint64(r.s.sessions.byID.len()) != r.counts.sessions {
+		d.fail("a member or session is in it twice")
+	}
+	if r.s.started() != r.family.started {
+		d.fail("a group has a root from its init command on, and nothing before")
 	}
 	if d.err == nil {
 		d.keep(r.family.finish())

@@ -1,6 +1,9 @@
 package coord
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A Role says what a member does in a group at the moment.
 type Role uint8
@@ -45,6 +48,11 @@ type Status struct {
 	Znodes   int
 	Sessions int
 	Watches  int // open on this member
+
+	// The settings of the ensemble, see [Config]. Zero before this member has
+	// caught up.
+	MaxDataBytes                         int
+	MinSessionTimeout, MaxSessionTimeout time.Duration
 }
 
 // Status returns how this member stands. It asks nobody and never waits.
@@ -55,6 +63,9 @@ func (c *Coordinator) Status() Status {
 		Ensemble: c.cfg.Name, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
 		HasQuorum: c.ctx.Err() == nil && !c.root.suspended(),
 		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.count(),
+		MaxDataBytes:      int(s.settings.maxDataBytes),
+		MinSessionTimeout: time.Duration(s.settings.minSessionTimeoutMS) * time.Millisecond,
+		MaxSessionTimeout: time.Duration(s.settings.maxSessionTimeoutMS) * time.Millisecond,
 	}
 	for _, m := range s.members {
 		if !m.removed {

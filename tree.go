@@ -5,6 +5,8 @@ import (
 	"iter"
 	"math"
 	"strings"
+
+	"coord/internal/invariants"
 )
 
 // A CreateMode says what kind of znode a create makes. It is also a
@@ -187,9 +189,10 @@ func (t *tree) find(path string) (*znode, bool) {
 // replace puts n in the place of the znode of the same kind at k.
 func (t *tree) replace(k treeKey, n *znode) { t.nodes.put(treeItem{k, n}) }
 
-// insert adds n below parent, which it counts it in. The caller has checked
-// that the parent exists and may have children and that k is free.
-func (t *tree) insert(k treeKey, n, parent *znode) {
+// insert adds n at k, and counts it in parent, which is at up. The caller has
+// checked that the parent may have children and that k is free.
+func (t *tree) insert(k treeKey, n *znode, up treeKey, parent *znode) {
+	invariants.Assert(parent.kind != Ephemeral, "T2: child %q of an ephemeral", string(k))
 	t.nodes.put(treeItem{k, n})
 	if reapableKind(n.kind) {
 		t.reapable.put(k)
@@ -198,12 +201,13 @@ func (t *tree) insert(k treeKey, n, parent *znode) {
 	p.creates++
 	p.children++
 	p.pzxid = n.czxid
-	t.replace(k.parent(), &p)
+	t.replace(up, &p)
 }
 
 // remove takes the znode n at k out, at z. The caller has checked that it has
 // no children.
 func (t *tree) remove(k treeKey, n *znode, z ZXID) {
+	invariants.Assert(n.children == 0, "T1: znode %q removed before its %d children", string(k), n.children)
 	t.nodes.remove(treeItem{key: k})
 	if reapableKind(n.kind) {
 		t.reapable.remove(k)

@@ -49,7 +49,8 @@ type Znode struct {
 
 // Walk yields the znode at path and everything below it that the reader may
 // read. A parent comes before its children, and the children of one znode come
-// together in the order of their names.
+// together in the order of their names. Nothing is yielded if there is no znode at
+// path or the reader may not read it; [View.Get] tells which.
 func (v *View) Walk(path string) iter.Seq[Znode] {
 	return func(yield func(Znode) bool) {
 		n, code := v.s.readable(path, v.identities)

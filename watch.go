@@ -74,9 +74,8 @@ type Watch struct {
 	hub   *hub
 	limit int
 	ctx   context.Context
-	stop  func() bool  // ends the link to ctx
-	from  ZXID         // the state the watch was opened at
-	start func(func()) // starts a goroutine that the group waits for
+	stop  func() bool // ends the link to ctx
+	from  ZXID        // the state the watch was opened at
 
 	more chan struct{} // holds 1: there is something to take
 
@@ -121,9 +120,9 @@ func (w *Watch) queue(ev Event, woken []*Watch) []*Watch {
 	return woken
 }
 
-// release lets the reader have what is queued: the state at z is published. It
-// reports whether the watch ends because it was full.
-func (w *Watch) release(z ZXID) (ended bool) {
+// release lets the reader have what is queued: the state that it led to is
+// published. It reports whether the watch ends because it was full.
+func (w *Watch) release() (ended bool) {
 	w.mu.Lock()
 	w.ready = len(w.queued)
 	ended = w.full && w.err == nil
@@ -199,7 +198,9 @@ func (w *Watch) C() <-chan Event {
 	defer w.mu.Unlock()
 	if w.pump == nil {
 		w.pump = make(chan Event)
-		w.start(w.runPump)
+		if !w.hub.g.spawn(w.runPump) {
+			close(w.pump)
+		}
 	}
 	return w.pump
 }
@@ -233,10 +234,9 @@ func (w *Watch) Err() error {
 
 // Close ends the watch and frees what it holds. Events that are queued are
 // dropped. Further calls do nothing.
-func (w *Watch) Close() error {
+func (w *Watch) Close() {
 	w.stop()
 	w.finish(ErrClosed)
-	return nil
 }
 
 // finish ends w at once: what is queued is dropped.
@@ -260,7 +260,7 @@ func (g *group) watch(ctx context.Context, path string, mode WatchMode, limit in
 		return nil, &OpError{Op: "watch", Path: path, Err: err}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &Watch{path: path, mode: mode, hub: &g.hub, limit: limit, ctx: ctx, start: g.wg.Go, more: make(chan struct{}, 1)}
+	w := &Watch{path: path, mode: mode, hub: &g.hub, limit: limit, ctx: ctx, more: make(chan struct{}, 1)}
 	if err := g.hub.register(w); err != nil {
 		cancel(err)
 		return nil, &OpError{Op: "watch", Path: path, Err: err}

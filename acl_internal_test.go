@@ -1,0 +1,171 @@
+package coord
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestNormalizeACL(t *testing.T) {
+	anyone, u, v := ID{"world", "anyone"}, ID{"digest", "u:h"}, ID{"digest", "v:h"}
+	caller := []ID{{"ip", "10.0.0.1"}, u, v}
+	for _, c := range []struct {
+		name string
+		list []ACL
+		ids  []ID
+		want []ACL // nil: refused
+	}{
+		{"nil", nil, caller, nil},
+		{"empty", []ACL{}, caller, nil},
+		{"kept", []ACL{{PermRead, anyone}, {PermAll, u}}, nil, []ACL{{PermRead, anyone}, {PermAll, u}}},
+		{"duplicates", []ACL{{PermRead, anyone}, {PermAll, u}, {PermRead, anyone}}, nil, []ACL{{PermRead, anyone}, {PermAll, u}}},
+		{"same id, other permissions", []ACL{{PermRead, u}, {PermWrite, u}}, nil, []ACL{{PermRead, u}, {PermWrite, u}}},
+		{"any permissions", []ACL{{0, anyone}, {255, u}}, nil, []ACL{{0, anyone}, {255, u}}},
+		{"auth", []ACL{{PermRead, ID{"auth", "ignored"}}, {PermAll, anyone}}, caller, []ACL{{PermRead, u}, {PermRead, v}, {PermAll, anyone}}},
+		{"auth and a duplicate", []ACL{{PermRead, v}, {PermRead, ID{"auth", ""}}}, caller, []ACL{{PermRead, v}, {PermRead, u}}},
+		{"auth without identities", []ACL{{PermRead, ID{"auth", ""}}}, nil, nil},
+		{"auth without an authenticated one", []ACL{{PermRead, ID{"auth", ""}}}, caller[:1], nil},
+		{"one bad entry", []ACL{{PermRead, anyone}, {PermRead, ID{"world", "bob"}}}, caller, nil},
+	} {
+		got, code := normalizeACL(c.list, c.ids)
+		if !slices.Equal(got, c.want) || (code == codeOK) != (c.want != nil) || code != codeOK && code != ErrInvalidACL {
+			t.Errorf("%s: normalizeACL = %v, %v, want %v", c.name, got, code, c.want)
+		}
+	}
+}
+
+// TestNormalizeACLStaysInLimits expands a list that is within the limit to one that
+// is not: no snapshot could hold it.
+func TestNormalizeACLStaysInLimits(t *testing.T) {
+	entries := func(n int, scheme string) []ACL {
+		list := make([]ACL, n)
+		for i := range list {
+			list[i] = ACL{Perm(i), ID{scheme, "anyone"}}
+		}
+		return list
+	}
+	var ids []ID
+	for i := range maxIdentities {
+		ids = append(ids, ID{"digest", fmt.Sprintf("u%d:h", i)})
+	}
+	for _, c := range []struct {
+		list []ACL
+		ids  []ID
+		want Code
+	}{
+		{entries(maxACLEntries, "world"), nil, codeOK},
+		{entries(maxACLEntries+1, "world"), nil, ErrInvalidACL},
+		{entries(maxACLEntries/maxIdentities, "auth"), ids, codeOK},
+		{entries(maxACLEntries/maxIdentities+1, "auth"), ids, ErrInvalidACL},
+		{entries(maxACLEntries, "auth"), ids, ErrInvalidACL},
+	} {
+		if got, code := normalizeACL(c.list, c.ids); code != c.want || len(got) > maxACLEntries {
+			t.Errorf("normalizeACL of %d entries for %d identities: %d entries, %v, want %v", len(c.list), len(c.ids), len(got), code, c.want)
+		}
+	}
+}
+
+func TestValidACLID(t *testing.T) {
+	for _, c := range []struct {
+		scheme, id string
+		want       bool
+	}{
+		{"world", "anyone", true},
+		{"world", "bob", false},
+		{"world", "", false},
+		{"digest", "u:h", true},
+		{"digest", ":h", true},
+		{"digest", "u:h:", true}, // Java drops the empty part at the end
+		{"digest", "u:", false},
+		{"digest", "u", false},
+		{"digest", "", false},
+		{"digest", ":", false},
+		{"digest", "a:b:c", false},
+		{"digest", "::h", false},
+		{"digest", "u:" + strings.Repeat("h", maxIDBytes-2), true},
+		{"digest", "u:" + strings.Repeat("h", maxIDBytes-1), false},
+		{"ip", "10.0.0.1", true},
+		{"ip", "10.0.0.0/0", true},
+		{"ip", "10.0.0.1/32", true},
+		{"ip", "10.0.0.1/33", false},
+		{"ip", "10.0.0.1/-1", false},
+		{"ip", "10.0.0.1/", false},
+		{"ip", "10.0.0", false},
+		{"ip", "2001:db8::/128", true},
+		{"ip", "2001:db8::/129", false},
+		{"ip", "fe80::1%eth0", false},
+		{"ip", "", false},
+		{"auth", "", false},
+		{"super", "x", false},
+		{"sasl", "x", false},
+		{"", "", false},
+	} {
+		if got := validACLID(ID{c.scheme, c.id}); got != c.want {
+			t.Errorf("validACLID(%s:%.20s) = %v, want %v", c.scheme, c.id, got, c.want)
+		}
+	}
+}
+
+func TestPermits(t *testing.T) {
+	list := []ACL{
+		{PermRead, ID{"world", "anyone"}},
+		{PermWrite, ID{"digest", "u:h"}},
+		{PermDelete | PermCreate, ID{"ip", "10.1.2.3/8"}},
+		{PermAdmin, ID{"ip", "2001:db8::/32"}},
+	}
+	e := &aclEntry{list: list}
+	for _, c := range []struct {
+		ids  []ID
+		want Perm // all that are allowed
+	}{
+		{nil, PermRead},
+		{[]ID{{"digest", "u:h"}}, PermRead | PermWrite},
+		{[]ID{{"digest", "u:x"}, {"sasl", "u:h"}, {"digest", "U:h"}}, PermRead},
+		{[]ID{{"ip", "10.200.0.1"}}, PermRead | PermCreate | PermDelete},
+		{[]ID{{"ip", "11.200.0.1"}}, PermRead},
+		{[]ID{{"ip", "2001:db8:1::1"}}, PermRead | PermAdmin},
+		{[]ID{{"ip", "nonsense"}, {"ip", ""}}, PermRead},
+		{[]ID{{"ip", "10.0.0.1"}, {"digest", "u:h"}}, PermRead | PermWrite | PermCreate | PermDelete},
+		{[]ID{{"super", ""}}, PermAll},
+	} {
+		for p := Perm(1); p <= PermAdmin; p <<= 1 {
+			if got, want := e.permits(c.ids, p), c.want&p != 0; got != want {
+				t.Errorf("permits(%v, %d) = %v, want %v", c.ids, p, got, want)
+			}
+		}
+	}
+	// One of several permissions is enough: getACL asks for read or admin.
+	if !e.permits(nil, PermRead|PermAdmin) || e.permits(nil, PermWrite|PermAdmin) {
+		t.Error("permits does not take a set of permissions as a choice")
+	}
+}
+
+func TestRedactACL(t *testing.T) {
+	list := []ACL{{PermAll, ID{"digest", "u:h"}}, {PermRead, ID{"digest", ":h"}}, {PermRead, ID{"ip", "::1"}}, {PermRead, ID{"world", "anyone"}}}
+	want := []ACL{{PermAll, ID{"digest", "u:x"}}, {PermRead, ID{"digest", ":x"}}, {PermRead, ID{"ip", "::1"}}, {PermRead, ID{"world", "anyone"}}}
+	if got := redactACL(list); !slices.Equal(got, want) {
+		t.Errorf("redactACL = %v, want %v", got, want)
+	}
+	if list[0].ID.ID != "u:h" {
+		t.Error("redactACL changed its argument")
+	}
+}
+
+// TestACLTable sees that equal lists share an entry and different ones do not, also
+// where the texts of scheme and id run together alike.
+func TestACLTable(t *testing.T) {
+	table := newACLTable()
+	a := table.intern([]ACL{{1, ID{"a", "bc"}}})
+	if b := table.intern([]ACL{{1, ID{"a", "bc"}}}); a != b {
+		t.Error("equal lists have two entries")
+	}
+	for _, other := range [][]ACL{{{1, ID{"ab", "c"}}}, {{2, ID{"a", "bc"}}}, {{1, ID{"a", "bc"}}, {1, ID{"a", "bc"}}}} {
+		if b := table.intern(other); a == b {
+			t.Errorf("%v shares the entry of another list", other)
+		}
+	}
+	if table.open() != table.intern(OpenACL()) {
+		t.Error("the open ACL has two entries")
+	}
+}

@@ -1,0 +1,93 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newBarrier() *sharedBarrier {
+	return &sharedBarrier{start: func(f func()) bool {
+		go f()
+		return true
+	}}
+}
+
+func TestBarriersAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ctx := newBarrier(), t.Context()
+		const waiters = 1000
+		sent := 0
+		done := make(chan error, waiters)
+		for range waiters {
+			go func() {
+				done <- b.wait(ctx, ctx, func(context.Context) error {
+					sent++ // one is under way at a time
+					time.Sleep(time.Second)
+					return nil
+				}, time.Minute)
+			}()
+		}
+		begin := time.Now()
+		for range waiters {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := time.Since(begin); sent != 2 || d != 2*time.Second {
+			t.Errorf("%d waiters sent %d barriers in %v, want 2: the one under way and one for all others", waiters, sent, d)
+		}
+	})
+}
+
+// A caller must not be answered by a barrier that was sent before it came.
+func TestBarrierIsNotJoinedLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ctx := newBarrier(), t.Context()
+		var sent []time.Time
+		readIndex := func(context.Context) error {
+			sent = append(sent, time.Now())
+			time.Sleep(time.Second)
+			return nil
+		}
+		go func() { _ = b.wait(ctx, ctx, readIndex, time.Minute) }()
+		time.Sleep(500 * time.Millisecond)
+		came := time.Now()
+		if err := b.wait(ctx, ctx, readIndex, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if last := sent[len(sent)-1]; last.Before(came) {
+			t.Errorf("answered by a barrier sent %v before the call", came.Sub(last))
+		}
+	})
+}
+
+// A ReadIndex that is lost is followed by another, for as long as somebody waits.
+func TestLostBarriersAreRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBarrier()
+		attempts := 0
+		lost := func(ctx context.Context) error {
+			if attempts++; attempts == 5 {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		if err := b.wait(t.Context(), t.Context(), lost, 400*time.Millisecond); err != nil || attempts != 5 {
+			t.Errorf("wait = %v after %d attempts", err, attempts)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		attempts = 10
+		if err := b.wait(ctx, t.Context(), lost, 400*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait = %v, want the caller's deadline", err)
+		}
+		time.Sleep(time.Minute)
+		if attempts > 14 {
+			t.Errorf("%d attempts for a caller that left after a second", attempts-10)
+		}
+	})
+}

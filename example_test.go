@@ -1,0 +1,140 @@
+package coord_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"coord"
+)
+
+// openSingle opens an ensemble of one member in a temporary directory.
+func openSingle() (c *coord.Coordinator, done func()) {
+	dir, err := os.MkdirTemp("", "coord-example")
+	if err != nil {
+		panic(err)
+	}
+	c, err = coord.Open(context.Background(), coord.Config{
+		Dir: dir, ElectionTimeout: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		panic(err)
+	}
+	return c, func() {
+		_ = c.Close()
+		_ = os.RemoveAll(dir)
+	}
+}
+
+func Example() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	path, stat, err := c.Create(ctx, "/config", []byte("v1"))
+	fmt.Println(path, stat.Version, err)
+	stat, err = c.SetData(ctx, "/config", []byte("v2"), coord.WithVersion(0))
+	fmt.Println(stat.Version, err)
+	_, err = c.SetData(ctx, "/config", []byte("v3"), coord.WithVersion(0))
+	fmt.Println(err)
+	data, _, err := c.Get(ctx, "/config")
+	fmt.Println(string(data), err)
+	// Output:
+	// /config 0 <nil>
+	// 1 <nil>
+	// coord: setData /config: version or other condition does not match
+	// v2 <nil>
+}
+
+func ExampleSession_Create_ephemeralSequential() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	s, err := c.NewSession(ctx, coord.SessionOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	path, _, err := s.Create(ctx, "/queue/n-", nil, coord.EphemeralSequential, coord.WithParents())
+	fmt.Println(path, err)
+	fmt.Println(s.Close())
+	_, exists, err := c.Exists(ctx, path)
+	fmt.Println(exists, err)
+	// Output:
+	// /queue/n-0000000000 <nil>
+	// <nil>
+	// false <nil>
+}
+
+func ExampleCoordinator_Multi() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	_, err := c.Multi(ctx,
+		coord.CreateOp("/accounts", nil),
+		coord.CreateOp("/accounts/a", []byte("10")),
+		coord.CreateOp("/accounts/b", nil))
+	fmt.Println(err)
+	results, err := c.Multi(ctx, coord.AddOp("/accounts/a", -3), coord.AddOp("/accounts/b", 3))
+	fmt.Println(results[0].Value, results[1].Value, err)
+	_, err = c.Multi(ctx, coord.AddOp("/accounts/a", -3), coord.CheckOp("/accounts/c"))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// 7 3 <nil>
+	// coord: multi: operation 1: check /accounts/c: no such znode
+}
+
+func ExampleWatch() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	w, err := c.Watch(ctx, "/a", coord.Subtree)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, _, _ = c.Create(ctx, "/a", nil)
+	_, _, _ = c.Create(ctx, "/a/b", nil)
+	_ = c.Delete(ctx, "/a/b")
+	n := 0
+	for ev, err := range w.Events() {
+		if err != nil {
+			fmt.Println(err)
+			break
+		}
+		fmt.Println(ev.Type, ev.Path)
+		if n++; n == 3 {
+			break // closes the watch
+		}
+	}
+	// Output:
+	// NodeCreated /a
+	// NodeCreated /a/b
+	// NodeDeleted /a/b
+}
+
+func ExampleView() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	_, _, _ = c.Create(ctx, "/a/b", []byte("1"), coord.WithParents())
+	before, err := c.View(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, _ = c.SetData(ctx, "/a/b", []byte("2"))
+	for n := range before.Walk("/a") {
+		fmt.Printf("%s %q\n", n.Path, n.Data)
+	}
+	// Output:
+	// /a ""
+	// /a/b "1"
+}

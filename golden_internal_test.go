@@ -1,0 +1,246 @@
+package coord
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+var updateFlag = flag.Bool("update", false, "write golden files that do not exist yet; those that do are never changed")
+
+// TestGoldenFormat holds what this binary writes beside files written once and for
+// all: it must write the same bytes for the same value, and read the value back.
+func TestGoldenFormat(t *testing.T) {
+	for name, cmd := range goldenCommands() {
+		t.Run(name, func(t *testing.T) {
+			e := newEncoder()
+			e.command(cmd)
+			want := golden(t, name, e.buf.Bytes())
+			got, err := decodeCommand(want)
+			if err != nil {
+				t.Fatalf("decodeCommand: %v", err)
+			}
+			if !reflect.DeepEqual(got, cmd) {
+				t.Errorf("decoded\n%+v, want\n%+v", got, cmd)
+			}
+		})
+	}
+	t.Run("result", func(t *testing.T) {
+		e := newEncoder()
+		e.result(&goldenResult)
+		d := newDecoder(golden(t, "result", e.buf.Bytes()))
+		var got result
+		d.result(&got)
+		if err := d.done(); err != nil || !reflect.DeepEqual(got, goldenResult) {
+			t.Errorf("decoded %+v, %v, want %+v", got, err, goldenResult)
+		}
+	})
+	t.Run("snapshot", func(t *testing.T) {
+		s := goldenState()
+		if err := s.firstViolation(); err != nil {
+			t.Fatal(err)
+		}
+		image := golden(t, "snapshot", snapshotOf(t, s.freeze()))
+		got, err := readSnapshot(rootGroup, bytes.NewReader(image), nil)
+		if err != nil {
+			t.Fatalf("readSnapshot: %v", err)
+		}
+		if got.digest() != s.digest() || !bytes.Equal(snapshotOf(t, got.freeze()), image) {
+			t.Error("the snapshot gives another state")
+		}
+		if !reflect.DeepEqual(stateParts(got), stateParts(s)) {
+			t.Errorf("read\n%+v, want\n%+v", stateParts(got), stateParts(s))
+		}
+	})
+	t.Run("empty snapshot", func(t *testing.T) {
+		image := golden(t, "snapshot-empty", snapshotOf(t, newState(rootGroup).freeze()))
+		if s, err := readSnapshot(rootGroup, bytes.NewReader(image), nil); err != nil || s.started() {
+			t.Errorf("readSnapshot of a group before its init command: %v", err)
+		}
+	})
+}
+
+// golden compares got with the file of that name, and returns the file.
+func golden(t *testing.T, name string, got []byte) []byte {
+	t.Helper()
+	file := filepath.Join("testdata", "format", "v1", name+".bin")
+	want, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) && *updateFlag {
+		want = slices.Clone(got)
+		err = os.WriteFile(file, got, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("this binary writes\n%x, but %s holds\n%x", got, file, want)
+	}
+	return want
+}
+
+// TestGoldenFilesAreComplete finds files that no test reads.
+func TestGoldenFilesAreComplete(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "format", "v1", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"result.bin": true, "snapshot.bin": true, "snapshot-empty.bin": true}
+	for name := range goldenCommands() {
+		known[name+".bin"] = true
+	}
+	for _, f := range files {
+		if !known[filepath.Base(f)] {
+			t.Errorf("%s is read by no test", f)
+		}
+	}
+}
+
+// goldenCommands returns one command of each kind, and a batch for each kind of
+// request and operation, with every field set.
+func goldenCommands() map[string]*command {
+	identities := []ID{{"digest", "u:h"}, {"ip", "10.0.0.1"}}
+	acl := []ACL{{PermRead | PermAdmin, ID{"world", "anyone"}}, {1<<32 - 1, ID{"digest", "u:h"}}}
+	batch := func(r request) *command {
+		r.session, r.generation, r.identities, r.timeMS = 0x1122334455667788, 7, identities, 1_700_000_000_123
+		return &command{kind: commandBatch, group: 3, member: 2, batch: &batchCommand{
+			incarnation: 5, number: 1 << 40, observed: 1 << 63, requests: []request{r},
+		}}
+	}
+	one := func(o op) *command {
+		o.path, o.version, o.czxid = "/golden/é", -2147483648, 1<<64-1
+		return batch(request{kind: requestWrite, ops: []op{o}})
+	}
+	touched := &command{kind: commandBatch, group: 3, member: 2, batch: &batchCommand{
+		incarnation: 1, number: 2, observed: 3, requests: []request{},
+		touch: &touch{markMS: 1_700_000_000_000, gapMS: 500, freeBytes: 1 << 41, lowOnSpace: true, silences: []silence{{9, true}, {10, false}}},
+	}}
+	return map[string]*command{
+		"init": {kind: commandInit, group: 1, member: 2, init: &initCommand{
+			version: 1, ensemble: "golden", timeMS: 1_700_000_000_000,
+			settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
+			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer}},
+		}},
+		"hello":             {kind: commandHello, group: 1, member: 2, hello: &helloCommand{expected: 3, nonce: 1<<64 - 1, addr: "b:7000"}},
+		"batch-touch":       touched,
+		"op-create":         one(op{kind: opCreate, data: []byte{0, 1, 255}, mode: PersistentSequentialTTL, ttlMS: maxTTLMS, acl: acl, parents: true}),
+		"op-create-null":    one(op{kind: opCreate}),
+		"op-create-empty":   one(op{kind: opCreate, data: []byte{}, acl: []ACL{}}),
+		"op-delete":         one(op{kind: opDelete}),
+		"op-set-data":       one(op{kind: opSetData, data: []byte("data")}),
+		"op-set-acl":        one(op{kind: opSetACL, acl: acl}),
+		"op-check":          one(op{kind: opCheck}),
+		"op-check-absent":   one(op{kind: opCheckAbsent}),
+		"op-check-children": one(op{kind: opCheckChildren, count: -7}),
+		"op-add":            one(op{kind: opAdd, delta: -1 << 63}),
+		"request-multi": batch(request{kind: requestMulti, ops: []op{
+			{kind: opCheck, path: "/a", version: AnyVersion}, {kind: opDelete, path: "/b", version: 4},
+		}}),
+		"request-open-session":  batch(request{kind: requestOpenSession, timeoutMS: 10_000, password: [16]byte{15: 0xff}}),
+		"request-close-session": batch(request{kind: requestCloseSession}),
+		"request-expire":        batch(request{kind: requestExpire, expiries: []expiry{{0x55, 2, 77}, {0x56, 1, 1 << 50}}}),
+		"request-reap":          batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+	}
+}
+
+var goldenResult = result{
+	code: ErrNoAuth, zxid: 0x1234, session: 0x77, timeoutMS: 4000,
+	ops: []opResult{{}, {code: ErrRuntimeInconsistency}, {path: "/a/s-0000000007", value: -12, stat: Stat{
+		Czxid: 1, Mzxid: 2, Pzxid: 1 << 63, Ctime: 1_700_000_000_000, Mtime: -1, Version: 4, Cversion: -5, Aversion: 6,
+		EphemeralOwner: 1 << 63, DataLength: 7, NumChildren: 8,
+	}}},
+}
+
+// goldenState returns a state with something of everything.
+func goldenState() *state {
+	s := newState(rootGroup)
+	s.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: &initCommand{
+		version: 1, ensemble: "golden", timeMS: 1_700_000_000_000,
+		settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
+		members:  []memberRecord{{id: 1, addr: "a:1"}, {id: 2, addr: "b:1"}, {id: 3, addr: "c:1", role: Observer}},
+	}}, 0)
+	for id := range MemberID(2) {
+		s.apply(&command{kind: commandHello, group: rootGroup, member: id + 1, hello: &helloCommand{nonce: 1 << 63, addr: "x:1"}}, 0)
+	}
+	applyRequests(s,
+		request{kind: requestOpenSession, timeoutMS: 5000, password: [16]byte{1, 15: 2}, identities: []ID{{"digest", "u:h"}}},
+		request{kind: requestOpenSession, timeoutMS: 6000})
+	owned := func(id SessionID, path string) request {
+		r := writeOf(op{kind: opCreate, path: path, mode: Ephemeral, data: []byte{}})
+		r.session, r.generation = id, 1
+		return r
+	}
+	applyRequests(s,
+		writeOf(op{kind: opCreate, path: "/p", data: []byte("persistent"), acl: []ACL{{PermAll, ID{"world", "anyone"}}, {PermRead, ID{"digest", "u:h"}}}}),
+		writeOf(op{kind: opCreate, path: "/p/s-", mode: PersistentSequential}),
+		owned(1, "/p/e"), owned(2, "/e"),
+		writeOf(op{kind: opCreate, path: "/c", mode: Container}),
+		writeOf(op{kind: opCreate, path: "/c/ttl", mode: PersistentTTL, ttlMS: maxTTLMS}),
+		writeOf(op{kind: opSetData, path: "/p", data: []byte("changed")}),
+		writeOf(op{kind: opSetACL, path: "/c", acl: ReadOnlyACL()}),
+		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}))
+	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
+		incarnation: 1, number: 3, observed: 1 << 40,
+		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, true}}},
+		requests: []request{
+			{kind: requestMulti, ops: []op{{kind: opCheck, path: "/p", version: AnyVersion}, {kind: opCheck, path: "/nope", version: AnyVersion}}},
+			writeOf(op{kind: opAdd, path: "/zookeeper/quota", delta: 7}),
+		},
+	}}, 1<<63)
+	s.apply(&command{kind: commandBatch, group: rootGroup, member: 2, batch: &batchCommand{
+		incarnation: 1, number: 1, touch: &touch{lowOnSpace: true, freeBytes: 1}, requests: []request{},
+	}}, 1)
+	s.apply(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 1, nonce: 2, addr: "y:1"}}, 0)
+	return s
+}
+
+// stateParts returns what a state is made of in a form that can be compared.
+func stateParts(s *state) any {
+	type parts struct {
+		group    GroupID
+		version  uint32
+		ensemble string
+		settings settings
+		zxid     ZXID
+		timeMS   int64
+		nodes    []znode
+		keys     []treeKey
+		acls     [][]ACL
+		sessions []session
+		owners   []sessionOwner
+		refs     []ephemeralRef
+		reapable []treeKey
+		members  []memberRecord
+	}
+	p := parts{
+		group: s.group, version: s.version, ensemble: s.ensemble, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
+		owners: slices.Collect(s.sessions.byOwner.all()), refs: slices.Collect(s.sessions.ephemerals.all()),
+		reapable: slices.Collect(s.tree.reapable.all()),
+	}
+	for it := range s.tree.nodes.all() {
+		n := *it.node
+		p.acls = append(p.acls, n.acl.list)
+		n.acl = nil
+		p.nodes, p.keys = append(p.nodes, n), append(p.keys, it.key)
+	}
+	for ses := range s.sessions.byID.all() {
+		p.sessions = append(p.sessions, *ses)
+	}
+	for _, m := range s.members {
+		c := *m
+		if len(c.results) == 0 {
+			c.results = nil
+		}
+		for i := range c.results {
+			if len(c.results[i].ops) == 0 {
+				c.results[i].ops = nil
+			}
+		}
+		p.members = append(p.members, c)
+	}
+	return p
+}

@@ -1,0 +1,299 @@
+package coord
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"coord/internal/invariants"
+)
+
+// A testFrame is one frame of a snapshot, taken apart.
+type testFrame struct {
+	at, end int // offsets in the file
+	payload []byte
+}
+
+func framesOf(image []byte) []testFrame {
+	var frames []testFrame
+	for at := len(snapshotMagic); at < len(image); {
+		end := at + 8 + int(binary.BigEndian.Uint32(image[at:]))
+		frames = append(frames, testFrame{at, end, image[at+8 : end]})
+		at = end
+	}
+	return frames
+}
+
+// joinFrames writes a snapshot with the given payloads and checksums that are
+// right, but for the counts in its end frame.
+func joinFrames(payloads ...[]byte) []byte {
+	out := []byte(snapshotMagic)
+	sum := uint32(0)
+	for i, p := range payloads {
+		if i == len(payloads)-1 {
+			p = fixEnd(p, sum)
+		}
+		crc := crc32.Checksum(p, castagnoli)
+		head := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(len(p))), crc)
+		sum = crc32.Update(sum, castagnoli, head[4:])
+		out = append(append(out, head...), p...)
+	}
+	return out
+}
+
+// fixEnd returns the end frame with another checksum, if it is one.
+func fixEnd(payload []byte, sum uint32) []byte {
+	d := newDecoder(payload)
+	if n := d.arrayLen(6, 1); n != 6 || d.uint() != frameEnd {
+		return payload
+	}
+	e := newEncoder()
+	e.array(6)
+	e.kind(frameEnd)
+	for range 4 {
+		e.uint(d.uint())
+	}
+	e.uint(uint64(sum))
+	return bytes.Clone(e.buf.Bytes())
+}
+
+func readBytes(image []byte) (*state, error) {
+	return readSnapshot(rootGroup, bytes.NewReader(image), nil)
+}
+
+// TestSnapshotTruncated cuts a snapshot everywhere.
+func TestSnapshotTruncated(t *testing.T) {
+	image := snapshotOf(t, goldenState().freeze())
+	for n := range image {
+		if _, err := readBytes(image[:n]); !errors.Is(err, errMalformed) {
+			t.Fatalf("readSnapshot of %d of %d bytes = %v, want errMalformed", n, len(image), err)
+		}
+	}
+	if _, err := readBytes(append(bytes.Clone(image), 0)); !errors.Is(err, errMalformed) {
+		t.Errorf("readSnapshot with a byte behind the end = %v, want errMalformed", err)
+	}
+	boom := errors.New("boom")
+	if _, err := readSnapshot(rootGroup, io.MultiReader(bytes.NewReader(image), iotest.ErrReader(boom)), nil); !errors.Is(err, boom) {
+		t.Errorf("readSnapshot with an error behind the end = %v, want %v", err, boom)
+	}
+	// Whole frames are cut out.
+	frames := framesOf(image)
+	for i, f := range frames {
+		cut := append(bytes.Clone(image[:f.at]), image[f.end:]...)
+		if _, err := readBytes(cut); !errors.Is(err, errMalformed) {
+			t.Errorf("readSnapshot without frame %d of %d = %v, want errMalformed", i, len(frames), err)
+		}
+		twice := append(bytes.Clone(image[:f.end]), image[f.at:]...)
+		if _, err := readBytes(twice); !errors.Is(err, errMalformed) {
+			t.Errorf("readSnapshot with frame %d of %d twice = %v, want errMalformed", i, len(frames), err)
+		}
+	}
+}
+
+// TestSnapshotBitFlips turns every bit of a small snapshot, and random bits of one
+// with many frames.
+func TestSnapshotBitFlips(t *testing.T) {
+	image := snapshotOf(t, goldenState().freeze())
+	step, rounds := 1, 200
+	if invariants.Enabled { // the race detector makes this ten times slower
+		step, rounds = 7, 20
+	}
+	for bit := 0; bit < 8*len(image); bit += step {
+		image[bit/8] ^= 1 << (bit % 8)
+		if _, err := readBytes(image); err == nil {
+			t.Fatalf("readSnapshot with bit %d turned: no error", bit)
+		}
+		image[bit/8] ^= 1 << (bit % 8)
+	}
+	s := newTestState()
+	var requests []request
+	for i := range 3000 {
+		requests = append(requests, writeOf(op{kind: opCreate, path: fmt.Sprintf("/%d", i), data: bytes.Repeat([]byte{byte(i)}, 400)}))
+	}
+	applyRequests(s, requests...)
+	image = snapshotOf(t, s.freeze())
+	if n := len(framesOf(image)); n < 8 {
+		t.Fatalf("only %d frames", n)
+	}
+	r := rand.New(rand.NewPCG(testSeed(t), 2))
+	for range rounds {
+		bit := r.IntN(8 * len(image))
+		image[bit/8] ^= 1 << (bit % 8)
+		if _, err := readBytes(image); err == nil {
+			t.Fatalf("readSnapshot with bit %d turned: no error", bit)
+		}
+		image[bit/8] ^= 1 << (bit % 8)
+	}
+	if _, err := readBytes(image); err != nil {
+		t.Errorf("readSnapshot of what was written: %v", err)
+	}
+}
+
+// TestSnapshotVersions meets snapshots and commands of other versions.
+func TestSnapshotVersions(t *testing.T) {
+	head := func(version, inForce uint64) []byte {
+		e := newEncoder()
+		e.array(7)
+		e.kind(frameHead)
+		e.uint(version)
+		e.uint(uint64(rootGroup))
+		e.string("e")
+		e.uint(0)
+		e.int(0)
+		e.array(2)
+		e.uint(inForce)
+		e.settings(&settings{})
+		return bytes.Clone(e.buf.Bytes())
+	}
+	end := func() []byte {
+		e := newEncoder()
+		e.array(6)
+		e.kind(frameEnd)
+		for range 5 {
+			e.uint(0)
+		}
+		return bytes.Clone(e.buf.Bytes())
+	}
+	for _, c := range []struct {
+		name             string
+		version, inForce uint64
+		want             error
+	}{
+		{"this one", formatVersion, 0, nil},
+		{"newer file", formatVersion + 1, 0, errNewerFormat},
+		{"newer version in force", formatVersion, formatVersion + 1, errNewerFormat},
+		{"none", 0, 0, errMalformed},
+		{"started without a root", formatVersion, 1, errMalformed},
+	} {
+		if _, err := readBytes(joinFrames(head(c.version, c.inForce), end())); !errors.Is(err, c.want) {
+			t.Errorf("%s: readSnapshot = %v, want %v", c.name, err, c.want)
+		}
+	}
+	// A newer head may have any fields behind the version.
+	e := newEncoder()
+	e.array(3)
+	e.kind(frameHead)
+	e.uint(99)
+	e.string("whatever")
+	if _, err := readBytes(joinFrames(bytes.Clone(e.buf.Bytes()), end())); !errors.Is(err, errNewerFormat) || !strings.Contains(err.Error(), "99") {
+		t.Errorf("readSnapshot of version 99 = %v, want errNewerFormat", err)
+	}
+	if _, err := readSnapshot(7, bytes.NewReader(joinFrames(head(1, 0), end())), nil); !errors.Is(err, errMalformed) {
+		t.Errorf("readSnapshot of another group = %v, want errMalformed", err)
+	}
+}
+
+func TestCommandVersions(t *testing.T) {
+	encode := func(f func(*encoder)) []byte {
+		e := newEncoder()
+		f(e)
+		return bytes.Clone(e.buf.Bytes())
+	}
+	newer := encode(func(e *encoder) { e.array(2); e.uint(2); e.string("of a shape not known yet") })
+	if _, err := decodeCommand(newer); !errors.Is(err, errNewerFormat) {
+		t.Errorf("decodeCommand of version 2 = %v, want errNewerFormat", err)
+	}
+	activated := encode(func(e *encoder) {
+		e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{version: 2}})
+	})
+	if _, err := decodeCommand(activated); !errors.Is(err, errNewerFormat) {
+		t.Errorf("decodeCommand of an init that starts with version 2 = %v, want errNewerFormat", err)
+	}
+	for name, b := range map[string][]byte{
+		"nothing": {},
+		"version 0": encode(func(e *encoder) {
+			e.array(5)
+			e.uint(0)
+			e.uint(1)
+			e.uint(1)
+			e.uint(1)
+			e.null()
+		}),
+		"kind 9": encode(func(e *encoder) {
+			e.array(5)
+			e.uint(1)
+			e.uint(9)
+			e.uint(1)
+			e.uint(1)
+			e.null()
+		}),
+		"version 0 to start with": encode(func(e *encoder) {
+			e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{}})
+		}),
+		"a byte too many": append(encode(func(e *encoder) {
+			e.command(&command{kind: commandHello, group: 1, member: 1, hello: &helloCommand{}})
+		}), 0),
+	} {
+		if _, err := decodeCommand(b); !errors.Is(err, errMalformed) || errors.Is(err, errNewerFormat) {
+			t.Errorf("decodeCommand of %s = %v, want errMalformed", name, err)
+		}
+	}
+}
+
+// TestSnapshotOrder builds snapshots whose checksums are right and whose content is
+// not.
+func TestSnapshotOrder(t *testing.T) {
+	image := snapshotOf(t, goldenState().freeze())
+	frames := framesOf(image)
+	payloads := func() [][]byte {
+		var out [][]byte
+		for _, f := range frames {
+			out = append(out, f.payload)
+		}
+		return out
+	}
+	if _, err := readBytes(joinFrames(payloads()...)); err != nil {
+		t.Fatalf("readSnapshot of frames put together again: %v", err)
+	}
+	for i := range len(frames) - 1 {
+		p := payloads()
+		p[i], p[i+1] = p[i+1], p[i]
+		_, err := readBytes(joinFrames(p...))
+		if sameKind := frames[i].payload[1] == frames[i+1].payload[1]; (err == nil) != sameKind {
+			t.Errorf("readSnapshot with frames %d and %d exchanged = %v", i, i+1, err)
+		}
+	}
+	znodes := func(items ...treeItem) []byte {
+		e := newEncoder()
+		e.array(2)
+		e.kind(frameNodes)
+		e.array(len(items))
+		for _, it := range items {
+			e.znode(it.key, it.node, 0)
+		}
+		return bytes.Clone(e.buf.Bytes())
+	}
+	item := func(key string, children int32) treeItem { return treeItem{treeKey(key), &znode{children: children}} }
+	for name, items := range map[string][]treeItem{
+		"no root":            {item("\x00a", 0)},
+		"out of order":       {item("", 2), item("\x00b", 0), item("\x00a", 0)},
+		"twice":              {item("", 2), item("\x00b", 0), item("\x00b", 0)},
+		"no parent":          {item("", 1), item("\x00b", 0), item("\x01c\x00d", 0)},
+		"missing child":      {item("", 2), item("\x00b", 0)},
+		"child too many":     {item("", 1), item("\x00a", 0), item("\x00b", 0)},
+		"missing below":      {item("", 1), item("\x00a", 1)},
+		"swapped counts":     {item("", 1), item("\x00a", 0), item("\x00b", 1)},
+		"no key of a path":   {item("", 1), item("\x00a/b", 0)},
+		"invalid path":       {item("", 1), item("\x00..", 0)},
+		"key without a name": {item("", 1), item("\x01a", 0)},
+	} {
+		e := newEncoder()
+		e.array(6)
+		e.kind(frameEnd)
+		for _, n := range []int{3, 4, 2, len(items), 0} {
+			e.uint(uint64(n))
+		}
+		p := payloads()
+		first := len(p) - 2 // the only frame of znodes
+		if _, err := readBytes(joinFrames(append(p[:first:first], znodes(items...), bytes.Clone(e.buf.Bytes()))...)); !errors.Is(err, errMalformed) {
+			t.Errorf("%s: readSnapshot = %v, want errMalformed", name, err)
+		}
+	}
+}
