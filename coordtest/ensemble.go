@@ -75,20 +75,20 @@ var ensembles atomic.Uint64
 
 // NewEnsemble starts an ensemble of n members, numbered from 1, and waits until
 // all of them are ready. It is closed and checked when the test ends.
-func NewEnsemble(t testing.TB, n int, opts ...Option) *Ensemble {
-	t.Helper()
+func NewEnsemble(tb testing.TB, n int, opts ...Option) *Ensemble {
+	tb.Helper()
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
-	e := &Ensemble{t: t, net: memnet.New(), label: strconv.FormatUint(ensembles.Add(1), 10), members: map[coord.MemberID]*member{}}
+	e := &Ensemble{t: tb, net: memnet.New(), label: strconv.FormatUint(ensembles.Add(1), 10), members: map[coord.MemberID]*member{}}
 	var initial []coord.Member
 	for i := 1; i <= n; i++ {
 		initial = append(initial, coord.Member{ID: coord.MemberID(i), Addr: fmt.Sprintf("member-%d:1", i)})
 	}
 	dir := "/coordtest"
 	if o.onDisk {
-		dir = t.TempDir()
+		dir = tb.TempDir()
 	}
 	for _, in := range initial {
 		m := &member{memory: raftnode.NewMemory(e.net)}
@@ -104,7 +104,7 @@ func NewEnsemble(t testing.TB, n int, opts ...Option) *Ensemble {
 		m.cfg.Dir = filepath.Join(dir, in.ID.String())
 		e.members[in.ID] = m
 	}
-	t.Cleanup(e.finish)
+	tb.Cleanup(e.finish)
 	for _, id := range e.ids() {
 		e.start(id)
 	}
@@ -378,4 +378,20 @@ func goroutinesWith(label string) string {
 		}
 	}
 	return strings.Join(left, "\n\n")
+}
+
+// Lose has the network swallow that share of all messages, from 0 to 1, chosen
+// by a generator with this seed. Zero ends it.
+func (e *Ensemble) Lose(share float64, seed uint64) { e.net.Lose(share, seed) }
+
+// Lead has c lead, and waits until it does.
+func (e *Ensemble) Lead(ctx context.Context, c *coord.Coordinator) {
+	e.t.Helper()
+	e.wait(ctx, "a transfer of leadership", func() bool {
+		if c.Status().Role == coord.Leading {
+			return true
+		}
+		private.Lead(c)
+		return false
+	})
 }

@@ -17,6 +17,9 @@ var (
 	// Violations returns the broken invariants of a *coord.Coordinator's state.
 	Violations func(c any) []error
 
+	// Lead asks that a *coord.Coordinator lead its groups.
+	Lead func(c any)
+
 	// Snapshot has a *coord.Coordinator save a snapshot and cut its log.
 	Snapshot func(c any) error
 )

@@ -103,21 +103,21 @@ func (p *packageLog) Warningf(format string, args ...any) {
 			p.log(slog.LevelWarn, format+", %d so far", append(args, n))
 		}
 		return
+	case strings.Contains(format, "no leader"): // the caller is told, and tries again
 	case strings.Contains(format, "dropped"),
 		strings.Contains(format, "LocalTick"),
-		strings.Contains(format, "unreachable"),
 		strings.Contains(format, "rejected"):
 		level = slog.LevelWarn
 	}
 	p.log(level, format, args)
 }
 
-// Errorf tells the transport's errors as warnings: a peer that is down is one,
-// every time it is dialled.
+// Errorf keeps the transport's errors down: a peer that is down is one, twice a
+// second, for as long as it is.
 func (p *packageLog) Errorf(format string, args ...any) {
 	level := slog.LevelError
 	if p.pkg == "transport" {
-		level = slog.LevelWarn
+		level = slog.LevelDebug
 	}
 	p.log(level, format, args)
 }
@@ -125,9 +125,18 @@ func (p *packageLog) Errorf(format string, args ...any) {
 // Panicf logs and panics. The library relies on it not returning: a logger that
 // only logs turns corruption that was noticed into silent damage.
 func (p *packageLog) Panicf(format string, args ...any) {
+	if strings.Contains(format, "invalid commitTo index") {
+		format += wentBack
+	}
 	p.log(slog.LevelError, format, args)
 	panic(&panicfError{strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
+
+// wentBack explains the panic of a member that the leader tells of entries
+// which it has acknowledged and does not have.
+const wentBack = ": the log of this member lacks entries that it has acknowledged to its peers: the end of its " +
+	"directory was damaged or cut, or replaced by an older copy. Remove this member from the ensemble and let it " +
+	"join again under a new member id with an empty directory"
 
 // log formats only what somebody wants to read: raft says a lot.
 func (p *packageLog) log(level slog.Level, format string, args []any) {

@@ -35,7 +35,8 @@ func TestLibraryLevels(t *testing.T) {
 		{raft.Warningf, "had %d LocalTick msgs", "level=WARN "},
 		{raft.Warningf, "dropped proposal %d", "level=WARN "},
 		{raft.Errorf, "broken %d", "level=ERROR "},
-		{transport.Errorf, "failed to get a connection to %d", "level=WARN "},
+		{transport.Errorf, "failed to get a connection to %d", "level=DEBUG "},
+		{raft.Warningf, "%d dropped ReadIndex, no leader", "level=DEBUG "},
 	}
 	for _, tt := range tests {
 		out.Reset()

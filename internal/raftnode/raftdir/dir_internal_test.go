@@ -43,7 +43,7 @@ func fileSystems(t *testing.T, fn func(t *testing.T, fs vfs.FS, dir string)) {
 }
 
 func TestLife(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
 		d, err := Open(fs, dir, self)
 		must(t, err)
 		if !d.Fresh() || d.Initialised(1) || d.Applied(1) != 0 || len(d.ID()) != 36 {
@@ -73,7 +73,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestIdentity(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
 		id := self
 		id.Voters = map[replica.MemberID]string{1: "a", 2: "b"}
 		d, err := Open(fs, dir, id)
@@ -100,7 +100,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestInUse(t *testing.T) {
-	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) { //nolint:thelper // it is the test
+	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
 		d, err := Open(fs, dir, self)
 		must(t, err)
 		for range 2 { // the failure must not release the lock
