@@ -178,7 +178,7 @@ func (c *Coordinator) session(ctx context.Context) (*Session, error) {
 
 // runOwnSession keeps a session open for this Coordinator.
 func (c *Coordinator) runOwnSession() {
-	for c.ctx.Err() == nil {
+	for c.ctx.Err() == nil && !c.root.isLeaving() {
 		s, err := c.NewSession(c.ctx, SessionOptions{})
 		if err != nil {
 			if c.ctx.Err() == nil {
@@ -194,7 +194,7 @@ func (c *Coordinator) runOwnSession() {
 		c.mu.Unlock()
 		c.log.Info("own session opened", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 		<-s.ctx.Done()
-		if c.ctx.Err() == nil {
+		if c.ctx.Err() == nil && !c.root.isLeaving() {
 			c.log.Warn("own session ended", slog.String("session", s.id.String()), slog.Any("err", context.Cause(s.ctx)))
 		}
 	}
@@ -225,6 +225,7 @@ func (c *Coordinator) Close() error {
 // order.
 func (c *Coordinator) Shutdown(ctx context.Context) error {
 	return c.stop(func() {
+		c.root.leave()
 		c.closeSessions(ctx)
 		c.handOver(ctx)
 	})

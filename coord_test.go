@@ -78,6 +78,12 @@ func TestCloseFreesEphemeralsAndLeadership(t *testing.T) {
 		if _, ok, err := next.Exists(t.Context(), "/eph", coord.Linearizable()); ok || err != nil {
 			t.Errorf("Exists = %v, %v after Close", ok, err)
 		}
+		if n := next.Status().Sessions; n != 2 {
+			t.Errorf("%d sessions, want those of the two members that are left", n)
+		}
+		if _, err := leader.NewSession(t.Context(), coord.SessionOptions{}); !errors.Is(err, coord.ErrClosed) {
+			t.Errorf("NewSession after Close = %v", err)
+		}
 		if d := time.Since(begin); d > 900*time.Millisecond {
 			t.Errorf("the ensemble had no leader for %v: an election took place, no hand-over", d)
 		}

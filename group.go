@@ -58,6 +58,7 @@ type group struct {
 
 	mu       sync.Mutex
 	closing  bool                         // guarded by mu; no goroutine is started any more
+	leaving  bool                         // guarded by mu; no session is opened any more
 	sessions map[SessionID]*Session       // guarded by mu; this process's handles
 	signs    map[incarnationKey]time.Time // guarded by mu; when a process was last heard of, see expirer
 	silences map[SessionID]time.Time      // guarded by mu; when a session fell silent
@@ -160,16 +161,33 @@ func (g *group) reconcileSessions(s *state) {
 	}
 }
 
-// adopt makes ses one of the handles that this process speaks for. It reports
-// false if the session has ended meanwhile.
-func (g *group) adopt(ses *Session) bool {
+// adopt makes ses one of the handles that this process speaks for, unless the
+// session has ended meanwhile or this process is about to leave.
+func (g *group) adopt(ses *Session) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, ok := g.state().sessions.get(ses.id); !ok {
-		return false
+		return ErrSessionExpired
+	}
+	if g.leaving {
+		return ErrClosed
 	}
 	g.sessions[ses.id] = ses
-	return true
+	return nil
+}
+
+// leave has no session opened any more.
+func (g *group) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaving = true
+}
+
+// isLeaving reports whether leave was called.
+func (g *group) isLeaving() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leaving
 }
 
 // release forgets a handle that has ended.

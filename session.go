@@ -174,6 +174,9 @@ func (g *group) closeInBackground(r request) {
 
 // openSession opens a session in the group for this process.
 func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOptions) (*Session, error) {
+	if g.isLeaving() {
+		return nil, &OpError{Op: "openSession", Err: ErrClosed}
+	}
 	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds()}
 	_, _ = rand.Read(r.password[:]) // never fails
 	res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
@@ -188,9 +191,10 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	}
 	s := &Session{c: c, g: g, id: res.session, generation: 1, timeout: time.Duration(res.timeoutMS) * time.Millisecond}
 	s.ctx, s.cancel = context.WithCancelCause(g.ctx)
-	if !g.adopt(s) {
-		s.end(ErrSessionExpired)
-		return nil, &OpError{Op: "openSession", Err: ErrSessionExpired}
+	if err := g.adopt(s); err != nil {
+		s.end(err)
+		g.closeInBackground(s.closeRequest())
+		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	return s, nil
 }
