@@ -3,6 +3,7 @@ package coord
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,12 +20,12 @@ func TestBarriersAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, ctx := newBarrier(), t.Context()
 		const waiters = 1000
-		sent := 0
+		var sent atomic.Int64
 		done := make(chan error, waiters)
 		for range waiters {
 			go func() {
 				done <- b.wait(ctx, ctx, func(context.Context) error {
-					sent++ // one is under way at a time
+					sent.Add(1)
 					time.Sleep(time.Second)
 					return nil
 				}, time.Minute)
@@ -37,8 +38,8 @@ func TestBarriersAreShared(t *testing.T) {
 			}
 		}
 		// All came in the same instant: to the first, or to the one behind it.
-		if d := time.Since(begin); sent > 2 || d > 2*time.Second {
-			t.Errorf("%d waiters sent %d barriers in %v, want the one under way and one for all others", waiters, sent, d)
+		if d := time.Since(begin); sent.Load() > 2 || d > 2*time.Second {
+			t.Errorf("%d waiters sent %d barriers in %v, want the one under way and one for all others", waiters, sent.Load(), d)
 		}
 	})
 }
@@ -69,26 +70,26 @@ func TestBarrierIsNotJoinedLate(t *testing.T) {
 func TestLostBarriersAreRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBarrier()
-		attempts := 0
+		var attempts atomic.Int64
 		lost := func(ctx context.Context) error {
-			if attempts++; attempts == 5 {
+			if attempts.Add(1) == 5 {
 				return nil
 			}
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		if err := b.wait(t.Context(), t.Context(), lost, 400*time.Millisecond); err != nil || attempts != 5 {
-			t.Errorf("wait = %v after %d attempts", err, attempts)
+		if err := b.wait(t.Context(), t.Context(), lost, 400*time.Millisecond); err != nil || attempts.Load() != 5 {
+			t.Errorf("wait = %v after %d attempts", err, attempts.Load())
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		attempts = 10
+		attempts.Store(10)
 		if err := b.wait(ctx, t.Context(), lost, 400*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait = %v, want the caller's deadline", err)
 		}
 		time.Sleep(time.Minute)
-		if attempts > 14 {
-			t.Errorf("%d attempts for a caller that left after a second", attempts-10)
+		if n := attempts.Load() - 10; n > 4 {
+			t.Errorf("%d attempts for a caller that left after a second", n)
 		}
 	})
 }

@@ -280,7 +280,9 @@ func (m *model) request(id MemberID, r *request) result {
 		if c := m.session(r); c != 0 {
 			return result{zxid: m.zxid, code: c}
 		}
-		m.end(r.session)
+		if r.session != 0 { // a member's own request has no session to close
+			m.end(r.session)
+		}
 	case requestExpire:
 		for _, e := range r.expiries {
 			if s := m.sessions[e.session]; s != nil && e.generation == 1 && e.touched == s.token {
