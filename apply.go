@@ -215,7 +215,7 @@ func (x *execution) run() result {
 // After a failure the results are ZooKeeper's: no error before the operation
 // that failed, ErrRuntimeInconsistency behind it.
 func (x *execution) multi() []opResult {
-	before, events := x.s.freeze(), len(x.eff.events)
+	before, changes := x.s.freeze(), len(x.eff.changes)
 	results := make([]opResult, len(x.r.ops))
 	for i := range x.r.ops {
 		results[i] = x.op(&x.r.ops[i])
@@ -223,7 +223,7 @@ func (x *execution) multi() []opResult {
 			continue
 		}
 		*x.s = *before
-		x.eff.events = x.eff.events[:events]
+		x.eff.changes = x.eff.changes[:changes]
 		for j := range results {
 			switch {
 			case j < i:
@@ -258,8 +258,12 @@ func (x *execution) checkSession() Code {
 	return codeOK
 }
 
-func (x *execution) publish(t EventType, path string) {
-	x.eff.events = append(x.eff.events, Event{Type: t, Path: path, ZXID: x.s.zxid})
+func (x *execution) publish(t EventType, path string, n *znode) {
+	c := change{typ: t, zxid: x.s.zxid, path: path, node: n}
+	if last := len(x.eff.changes) - 1; last >= 0 && x.eff.changes[last].zxid == c.zxid {
+		c.index = x.eff.changes[last].index + 1
+	}
+	x.eff.changes = append(x.eff.changes, c)
 }
 
 func (x *execution) openSession() result {
@@ -341,5 +345,5 @@ func (x *execution) remove(k treeKey, n *znode) {
 	if n.owner != 0 {
 		x.s.sessions.ephemerals.remove(ephemeralRef{n.owner, k})
 	}
-	x.publish(NodeDeleted, k.path())
+	x.publish(NodeDeleted, k.path(), n)
 }
