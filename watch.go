@@ -298,7 +298,7 @@ func (w *Watch) tellInitial(yield func(Event) bool) bool {
 	v := &View{s: w.initial, identities: w.s.identities}
 	at := positionOf(w.initial, groupPosition{w.hub.g.id, w.initial.zxid, allEvents})
 	tell := func(path string, n *znode) bool {
-		if w.Err() != nil {
+		if w.hasEnded() {
 			return true // the end is told behind
 		}
 		ev := Event{Type: NodeCreated, Path: path, ZXID: n.czxid, Initial: true, Position: at}
@@ -344,8 +344,8 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 		}
 		for i := range changes {
 			c := &changes[i]
-			if w.Err() != nil {
-				return true, nil // take tells it
+			if w.hasEnded() {
+				return true, nil // take tells why
 			}
 			if !w.concerns(c) {
 				continue
@@ -360,6 +360,8 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 	}
 	return true, nil
 }
+
+func (w *Watch) hasEnded() bool { return w.Err() != nil }
 
 // passed takes note that the reader is told c.
 func (w *Watch) passed(c *change, whole bool) {
