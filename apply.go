@@ -104,8 +104,10 @@ func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault st
 		s.applyTouch(cmd.member, b.touch, eff)
 	}
 	results = make([]result, len(b.requests))
+	eff.events = make([]Event, 0, len(b.requests))
+	x := execution{s: s, m: cmd.member, eff: eff, single: make([]opResult, 0, len(b.requests))}
 	for i := range b.requests {
-		x := execution{s: s, m: cmd.member, r: &b.requests[i], eff: eff}
+		x.r = &b.requests[i]
 		results[i] = x.run()
 	}
 	return results, ""
@@ -187,13 +189,17 @@ type execution struct {
 	m   MemberID // the proposer
 	r   *request
 	eff *effects
+
+	single []opResult // the results of single operations, all in one allocation
 }
 
 func (x *execution) run() result {
 	switch x.r.kind {
 	case requestWrite:
 		x.s.zxid++
-		return result{zxid: x.s.zxid, ops: []opResult{x.op(&x.r.ops[0])}}
+		n := len(x.single)
+		x.single = append(x.single, x.op(&x.r.ops[0]))
+		return result{zxid: x.s.zxid, ops: x.single[n : n+1 : n+1]}
 	case requestMulti:
 		x.s.zxid++
 		return result{zxid: x.s.zxid, ops: x.multi()}
@@ -248,7 +254,7 @@ func (x *execution) checkSession() Code {
 	if x.r.session == 0 {
 		return codeOK
 	}
-	ses, ok := x.s.sessions.get(x.r.session)
+	ses, ok := x.s.sessions.find(x.r.session)
 	switch {
 	case !ok:
 		return ErrSessionExpired

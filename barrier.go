@@ -62,7 +62,6 @@ func (b *sharedBarrier) wait(ctx, life context.Context, readIndex func(context.C
 // run serves rounds until nobody waits for the next one.
 func (b *sharedBarrier) run(life context.Context, readIndex func(context.Context) error, attempt time.Duration) {
 	for {
-		runtime.Gosched() // those who were just answered may ask again, together
 		b.mu.Lock()
 		round := b.next
 		b.next = nil
@@ -74,6 +73,7 @@ func (b *sharedBarrier) run(life context.Context, readIndex func(context.Context
 		b.mu.Unlock()
 		round.err = b.serve(life, round, readIndex, attempt)
 		close(round.done)
+		runtime.Gosched() // those who were just answered may ask again, together
 	}
 }
 

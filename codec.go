@@ -155,8 +155,9 @@ func (d *decoder) batch() *batchCommand {
 		b.touch = d.touch()
 	}
 	b.requests = make([]request, d.list(maxRequests, leastRequest))
+	single := make([]op, len(b.requests)) // most requests have one: all in one allocation
 	for i := range b.requests {
-		d.request(&b.requests[i])
+		d.request(&b.requests[i], single[i:i+1:i+1])
 		if d.err != nil {
 			break
 		}
@@ -232,7 +233,9 @@ func (e *encoder) request(r *request) {
 	}
 }
 
-func (d *decoder) request(r *request) {
+// request reads a request. single is the place for the operation of one that has
+// just one.
+func (d *decoder) request(r *request, single []op) {
 	d.array(6)
 	r.kind = requestKind(d.small(255))
 	r.session = SessionID(d.uint())
@@ -241,7 +244,7 @@ func (d *decoder) request(r *request) {
 	r.timeMS = d.int()
 	switch r.kind {
 	case requestWrite:
-		r.ops = make([]op, 1)
+		r.ops = single
 		d.op(&r.ops[0])
 	case requestMulti:
 		r.ops = make([]op, d.list(maxOpsPerMulti, leastOp))

@@ -236,12 +236,14 @@ func (o *op) matches(n *znode, version int32) bool {
 // target finds the znode of an operation that demands a valid path, an existing
 // znode and one of the permissions in want.
 func (x *execution) target(path string, want Perm) (treeKey, *znode, Code) {
-	if !ValidPath(path) {
-		return "", nil, ErrBadArguments
+	k, ok := keyOf(path)
+	var n *znode
+	if ok {
+		n, ok = x.s.tree.lookup(k)
 	}
-	k, _ := keyOf(path)
-	n, ok := x.s.tree.lookup(k)
 	switch {
+	case !ok && !ValidPath(path): // what is found is valid (T6)
+		return "", nil, ErrBadArguments
 	case !ok:
 		return "", nil, ErrNoNode
 	case !n.acl.permits(x.r.identities, want):

@@ -85,6 +85,8 @@ type sessionTable struct {
 	byID       ordered[*session]
 	byOwner    ordered[sessionOwner]
 	ephemerals ordered[ephemeralRef]
+
+	last *session // what find found last; no part of the state
 }
 
 func newSessionTable() sessionTable {
@@ -96,13 +98,31 @@ func newSessionTable() sessionTable {
 }
 
 func (t *sessionTable) freeze() sessionTable {
-	return sessionTable{t.byID.freeze(), t.byOwner.freeze(), t.ephemerals.freeze()}
+	return sessionTable{byID: t.byID.freeze(), byOwner: t.byOwner.freeze(), ephemerals: t.ephemerals.freeze(), last: t.last}
 }
 
-func (t *sessionTable) get(id SessionID) (*session, bool) { return t.byID.get(&session{id: id}) }
+// get returns a session. Most requests of a batch are of the same session, so the
+// last one found is kept at hand.
+func (t *sessionTable) get(id SessionID) (*session, bool) {
+	if t.last != nil && t.last.id == id {
+		return t.last, true
+	}
+	ses, ok := t.byID.get(&session{id: id})
+	return ses, ok
+}
+
+// find is get for the one goroutine that changes the table.
+func (t *sessionTable) find(id SessionID) (*session, bool) {
+	ses, ok := t.get(id)
+	if ok {
+		t.last = ses
+	}
+	return ses, ok
+}
 
 // put adds s or replaces the session of the same id.
 func (t *sessionTable) put(s *session) {
+	t.last = nil
 	if old, replaced := t.byID.put(s); replaced {
 		t.byOwner.remove(old.ownerKey())
 	}
@@ -111,6 +131,7 @@ func (t *sessionTable) put(s *session) {
 
 // drop removes s. The caller has removed its ephemerals.
 func (t *sessionTable) drop(s *session) {
+	t.last = nil
 	t.byID.remove(s)
 	t.byOwner.remove(s.ownerKey())
 }
