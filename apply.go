@@ -104,7 +104,7 @@ func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault st
 		s.applyTouch(cmd.member, b.touch, eff)
 	}
 	results = make([]result, len(b.requests))
-	eff.events = make([]Event, 0, len(b.requests))
+	eff.changes = make([]change, 0, len(b.requests))
 	x := execution{s: s, m: cmd.member, eff: eff, single: make([]opResult, 0, len(b.requests))}
 	for i := range b.requests {
 		x.r = &b.requests[i]
