@@ -104,7 +104,7 @@ func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault st
 		s.applyTouch(cmd.member, b.touch, eff)
 	}
 	results = make([]result, len(b.requests))
-	eff.events = make([]Event, 0, len(b.requests))
+	eff.changes = make([]change, 0, len(b.requests))
 	x := execution{s: s, m: cmd.member, eff: eff, single: make([]opResult, 0, len(b.requests))}
 	for i := range b.requests {
 		x.r = &b.requests[i]
@@ -221,7 +221,7 @@ func (x *execution) run() result {
 // After a failure the results are ZooKeeper's: no error before the operation
 // that failed, ErrRuntimeInconsistency behind it.
 func (x *execution) multi() []opResult {
-	before, events := x.s.freeze(), len(x.eff.events)
+	before, changes := x.s.freeze(), len(x.eff.changes)
 	results := make([]opResult, len(x.r.ops))
 	for i := range x.r.ops {
 		results[i] = x.op(&x.r.ops[i])
@@ -229,7 +229,7 @@ func (x *execution) multi() []opResult {
 			continue
 		}
 		*x.s = *before
-		x.eff.events = x.eff.events[:events]
+		x.eff.changes = x.eff.changes[:changes]
 		for j := range results {
 			switch {
 			case j < i:
@@ -264,8 +264,12 @@ func (x *execution) checkSession() Code {
 	return codeOK
 }
 
-func (x *execution) publish(t EventType, path string) {
-	x.eff.events = append(x.eff.events, Event{Type: t, Path: path, ZXID: x.s.zxid})
+func (x *execution) publish(t EventType, path string, n *znode) {
+	c := change{typ: t, zxid: x.s.zxid, path: path, node: n}
+	if last := len(x.eff.changes) - 1; last >= 0 && x.eff.changes[last].zxid == c.zxid {
+		c.index = x.eff.changes[last].index + 1
+	}
+	x.eff.changes = append(x.eff.changes, c)
 }
 
 func (x *execution) openSession() result {
@@ -347,5 +351,5 @@ func (x *execution) remove(k treeKey, n *znode) {
 	if n.owner != 0 {
 		x.s.sessions.ephemerals.remove(ephemeralRef{n.owner, k})
 	}
-	x.publish(NodeDeleted, k.path())
+	x.publish(NodeDeleted, k.path(), n)
 }

@@ -32,7 +32,7 @@ type Client interface {
 	Multi(ctx context.Context, ops ...Op) ([]OpResult, error)
 	Sync(ctx context.Context, path string) error
 	View(ctx context.Context, opts ...ReadOption) (*View, error)
-	Watch(ctx context.Context, path string, mode WatchMode) (*Watch, error)
+	Watch(ctx context.Context, path string, mode WatchMode, opts ...WatchOption) (*Watch, error)
 }
 
 var (
@@ -235,21 +235,39 @@ func (s *Session) View(ctx context.Context, opts ...ReadOption) (*View, error) {
 	return &View{s: st, identities: s.identities}, nil
 }
 
-// Watch opens a stream of the changes to path from now on: a read that comes
-// after it, on the same member, misses nothing that the stream does not tell.
-// The znode need not exist. ctx bounds the whole stream.
-func (s *Session) Watch(ctx context.Context, path string, mode WatchMode) (*Watch, error) {
-	if fault := pathFault(path); fault != "" {
+// Watch opens a stream of the changes to path, from now on unless an option says
+// otherwise: a read that comes after it, on the same member, misses nothing that
+// the stream does not tell. The znode need not exist. ctx bounds the whole stream.
+// A member without a quorum can be watched: what happens is told when it is known.
+//
+// Options: [WithInitial], [From], [WithData], [WithTypes], [WithProgress].
+func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts ...WatchOption) (*Watch, error) {
+	var o watchOptions
+	for _, opt := range opts {
+		opt.applyWatch(&o)
+	}
+	fault := pathFault(path)
+	if fault == "" {
+		fault = o.fault()
+	}
+	if mode != Node && mode != Children && mode != Subtree {
+		fault = mode.String()
+	}
+	if fault != "" {
 		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
 	}
-	// A member without a quorum can be watched: what it is told later comes then.
-	if err := s.alive(); err != nil {
+	err := s.alive()
+	if err == nil {
+		err = s.c.groupOf(path).awaitJoined(ctx)
+	}
+	var w *Watch
+	if err == nil {
+		w, err = s.c.groupOf(path).watch(ctx, s, path, mode, o)
+	}
+	if err != nil {
 		return nil, &OpError{Op: "watch", Path: path, Err: err}
 	}
-	if err := s.c.groupOf(path).awaitJoined(ctx); err != nil {
-		return nil, &OpError{Op: "watch", Path: path, Err: err}
-	}
-	return s.c.groupOf(path).watch(ctx, path, mode, s.c.cfg.WatchBuffer)
+	return w, nil
 }
 
 // write executes one operation.

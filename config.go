@@ -96,6 +96,14 @@ type Config struct {
 	// behind. One more ends the watch. Zero means 4096.
 	WatchBuffer int
 
+	// MaxWatches limits the watches that are open on this member. Zero means 4
+	// million.
+	MaxWatches int
+
+	// HistoryEvents and HistoryBytes bound the changes that this member keeps for
+	// watches that start in the past. Zero means 65536, and 64 MiB.
+	HistoryEvents, HistoryBytes int
+
 	// Logger receives this member's log. Nil means slog.Default().
 	Logger *slog.Logger
 
@@ -129,6 +137,9 @@ func (c *Config) setDefaults() {
 	c.LogShards = cmp.Or(c.LogShards, 1)
 	c.MinFreeBytes = cmp.Or(c.MinFreeBytes, 256<<20)
 	c.WatchBuffer = cmp.Or(c.WatchBuffer, 4096)
+	c.MaxWatches = cmp.Or(c.MaxWatches, 4_000_000)
+	c.HistoryEvents = cmp.Or(c.HistoryEvents, 1<<16)
+	c.HistoryBytes = cmp.Or(c.HistoryBytes, 64<<20)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 }
 
@@ -152,7 +163,11 @@ func (c *Config) validate() error {
 		"MaxSessionTimeout %v is not between MinSessionTimeout, %v, and %v", c.MaxSessionTimeout, c.MinSessionTimeout, maxSessionTimeout)
 	wrong(c.MaxDataBytes < 1 || c.MaxDataBytes > maxMaxDataBytes, "MaxDataBytes %d is not between 1 and %d", c.MaxDataBytes, maxMaxDataBytes)
 	wrong(c.LogShards > 64, "LogShards %d is more than 64", c.LogShards)
-	wrong(c.WatchBuffer < 1, "WatchBuffer %d is not positive", c.WatchBuffer)
+	for name, n := range map[string]int{
+		"WatchBuffer": c.WatchBuffer, "MaxWatches": c.MaxWatches, "HistoryEvents": c.HistoryEvents, "HistoryBytes": c.HistoryBytes,
+	} {
+		wrong(n < 1, "%s %d is not positive", name, n)
+	}
 	for name, d := range map[string]time.Duration{
 		"SessionTimeout": c.SessionTimeout, "OperationTimeout": c.OperationTimeout, "CloseTimeout": c.CloseTimeout,
 		"ReapInterval": c.ReapInterval, "ContainerGrace": c.ContainerGrace,

@@ -318,6 +318,7 @@ func (g *group) start(cfg *Config) {
 	g.spawn(g.proposer.run)
 	g.spawn(newReaper(g, cfg).run)
 	g.spawn(g.runDeadlines)
+	g.spawn(g.hub.run)
 }
 
 // close ends the group and waits for its goroutines.

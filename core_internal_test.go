@@ -512,7 +512,7 @@ func (sc *script) printBatch(out *strings.Builder, cmd *command, eff *effects) {
 	for _, id := range eff.ended {
 		fmt.Fprintf(out, "  ended %v\n", id)
 	}
-	for _, ev := range eff.events {
+	for _, ev := range eff.told() {
 		if len(results) == 1 && ev.ZXID == results[0].zxid {
 			fmt.Fprintf(out, "  %v %s\n", ev.Type, shown(ev.Path))
 		} else {
@@ -783,7 +783,7 @@ func TestPanicInApplyIsRecorded(t *testing.T) {
 		writeOf(op{kind: opCreate, path: "/before"}),
 		request{kind: requestCloseSession, session: id, generation: 1},
 		writeOf(op{kind: opCreate, path: "/after"}))
-	if !strings.Contains(eff.panic, "S2") || len(eff.events) != 0 || len(eff.ended) != 0 {
+	if !strings.Contains(eff.panic, "S2") || len(eff.changes) != 0 || len(eff.ended) != 0 {
 		t.Errorf("effects %+v, want the panic of S2 and nothing else", eff)
 	}
 	for i, r := range results {

@@ -55,9 +55,11 @@
 //	     can give its ephemerals away.
 //	G11  A change of leader expires no session.
 //	G12  A watch is given every event behind its start, in the order of zxids, all
-//	     events of one write or none, or it ends with an error.
-//	G13  A reader never sees an effect whose event is not queued at the watches of
-//	     its member, nor an event whose effect it cannot read there.
+//	     events of one write or none, or it ends with an error. That also holds for
+//	     one that starts WithInitial, and for one that goes on From a Position, on
+//	     whatever member.
+//	G13  A reader never sees an effect whose event is not on its way to the watches
+//	     of its member, nor an event whose effect it cannot read there.
 //	G14  Members that have applied the same zxid have the same state.
 //	G15  A member without contact to a quorum serves no reads but AllowStale ones.
 //
@@ -88,7 +90,9 @@
 //	ACL                  1024 entries of 1024 bytes each
 //	Multi                10000 operations, 32 MiB
 //	requests in wait     16384, or 64 MiB; callers beyond wait for a place
-//	events in wait       Config.WatchBuffer, 4096, for each watch
+//	events in wait       Config.WatchBuffer, 4096, for each watch, and one write
+//	watches              Config.MaxWatches, 4 million on a member
+//	changes kept         Config.HistoryEvents, 65536, and Config.HistoryBytes, 64 MiB
 //	session timeout      Config.MinSessionTimeout to Config.MaxSessionTimeout
 //
 // # Concurrency

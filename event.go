@@ -11,6 +11,10 @@ const (
 	NodeDeleted         EventType = 2
 	NodeDataChanged     EventType = 3
 	NodeChildrenChanged EventType = 4 // a child was created or deleted
+
+	// Progress tells a watch that was opened [WithProgress] that it has been
+	// given everything up to the event's Position.
+	Progress EventType = 100
 )
 
 // String returns ZooKeeper's name of the type.
@@ -24,6 +28,8 @@ func (t EventType) String() string {
 		return "NodeDataChanged"
 	case NodeChildrenChanged:
 		return "NodeChildrenChanged"
+	case Progress:
+		return "Progress"
 	}
 	return fmt.Sprintf("EventType(%d)", int32(t))
 }
@@ -33,15 +39,42 @@ type Event struct {
 	Type EventType
 	Path string // the znode that changed; for NodeChildrenChanged the parent
 	ZXID ZXID   // of the write that changed it; all events of one write share it
+
+	// Initial says that this is no change: the znode existed when the watch was
+	// opened [WithInitial]. Its Type is NodeCreated.
+	Initial bool
+
+	// Data and Stat are those of the znode after the change, or of the deleted
+	// znode. They are set in watches that were opened [WithData], but not for
+	// NodeChildrenChanged. They belong to the reader.
+	Data []byte
+	Stat Stat
+
+	// Position is the place behind this event: a watch that starts from it is
+	// given everything that follows, the rest of the same write included.
+	Position Position
 }
 
 // String returns for example "NodeCreated /a at 0x2a".
 func (e Event) String() string { return fmt.Sprintf("%v %s at %v", e.Type, e.Path, e.ZXID) }
 
+// A change is what apply tells of one event: NodeCreated, NodeDeleted or
+// NodeDataChanged. It is shared by all watches.
+type change struct {
+	typ   EventType
+	index uint32 // among the changes of the same zxid
+	zxid  ZXID
+	path  string
+	node  *znode // as it is now, or as it was when it was deleted
+}
+
+// size is what a change counts in the bounds of the history, in bytes.
+func (c *change) size() int { return 160 + len(c.path) + len(c.node.data) }
+
 // effects is what applying a command does beside changing the state: it is for
 // this member's ears only and decides nothing.
 type effects struct {
-	events  []Event     // NodeCreated, NodeDeleted and NodeDataChanged, in order
+	changes []change    // in order
 	ended   []SessionID // sessions closed or expired
 	touched bool        // the proposer's sessions were extended
 	marked  bool        // group time was set

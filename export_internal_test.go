@@ -11,6 +11,7 @@ import (
 
 // Queued returns how many events wait in w for its reader.
 func Queued(w *Watch) int {
+	w.hub.flush()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ready
@@ -58,4 +59,25 @@ func FreeBytes(tb testing.TB, dir string) uint64 {
 // name returns the last component of the path.
 func (k treeKey) name() string {
 	return string(k[strings.IndexByte(string(k), keyName)+1:])
+}
+
+// A told is what scripts and the model compare of a change.
+type told struct {
+	Type EventType
+	Path string
+	ZXID ZXID
+}
+
+func (e *effects) told() []told {
+	var all []told
+	for _, c := range e.changes {
+		all = append(all, told{c.typ, c.path, c.zxid})
+	}
+	return all
+}
+
+// HoldHub keeps the hub of the root group from moving until release is called.
+func HoldHub(c *Coordinator) (release func()) {
+	c.root.hub.mu.Lock()
+	return c.root.hub.mu.Unlock
 }

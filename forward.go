@@ -104,6 +104,6 @@ func (c *Coordinator) View(ctx context.Context, opts ...ReadOption) (*View, erro
 }
 
 // Watch is [Session.Watch] without a session.
-func (c *Coordinator) Watch(ctx context.Context, path string, mode WatchMode) (*Watch, error) {
-	return c.anonymous.Watch(ctx, path, mode)
+func (c *Coordinator) Watch(ctx context.Context, path string, mode WatchMode, opts ...WatchOption) (*Watch, error) {
+	return c.anonymous.Watch(ctx, path, mode, opts...)
 }

@@ -13,18 +13,20 @@ import (
 	"coord/internal/replica"
 )
 
-// A published is what readers of a group see: one state, and how far into the
-// log it reaches. Nothing reachable from it ever changes.
+// A published is what readers of a group see: one state, how far into the log it
+// reaches, and how far into the history of changes. Nothing reachable from it ever
+// changes.
 type published struct {
 	state *state
 	index uint64
+	seq   uint64 // of the first change behind the state
 }
 
 // A group is this member's part in one raft group: the published state, the
 // way into the log, the watches, and this member's sessions there.
 //
-// Lock order: mu before hub.mu before a watch's mu; proposer.mu is a leaf, and
-// so is mu while a machine runs. Nothing is waited for under any of them.
+// Lock order: mu before hub.mu before a watch's mu; proposer.mu and history.mu are
+// leaves. Nothing is waited for under any of them.
 type group struct {
 	id     GroupID
 	member MemberID
@@ -80,7 +82,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn
-	g.hub.init(g)
+	g.hub.init(g, cfg)
 	g.proposer = newProposer(g, cfg)
 	return g
 }
@@ -99,16 +101,20 @@ func (g *group) spawn(f func()) bool {
 // state returns the published state.
 func (g *group) state() *state { return g.pub.Load().state }
 
-// publish makes a new state visible together with the events that led to it.
-// Both ways hold: a reader who sees an effect finds its event queued, and a
-// reader who is given an event finds its effect readable.
-func (g *group) publish(p *published, events []Event) {
-	g.hub.publish(events, func() { g.pub.Store(p) }, p.state.zxid)
+// publish makes a new state visible together with the changes that led to it.
+// Both ways hold: a reader who sees an effect finds its change in the history,
+// and a reader who is given an event finds its effect readable.
+func (g *group) publish(p *published, changes []change) {
+	p.seq = g.hub.history.add(changes)
+	g.pub.Store(p)
+	g.hub.signal()
 }
 
-// publishSnapshot makes a state visible that skips some events.
+// publishSnapshot makes a state visible that skips some changes.
 func (g *group) publishSnapshot(p *published) {
-	g.hub.skip(func() { g.pub.Store(p) }, p.state.zxid)
+	p.seq = g.hub.history.reset(p.state.zxid)
+	g.pub.Store(p)
+	g.hub.signal()
 	g.reconcileSessions(p.state)
 }
 
@@ -282,6 +288,15 @@ func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 		}
 	} else if g.suspended() {
 		return nil, ErrSuspended
+	}
+	if o.atLeast != nil {
+		at, err := o.atLeast.in(g.state())
+		if err == nil {
+			err = g.reach(ctx, at)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return g.state(), nil
 }

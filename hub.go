@@ -1,55 +1,288 @@
 package coord
 
 import (
+	"context"
 	"sync"
+	"time"
 )
 
 // A hub tells the watches of one group what its machine applied.
 //
 // Invariants:
 //
-//	W1  a watch is given every event that it asks for with a zxid above the one
-//	    at which it was registered, in order, or it ends with an error
+//	W1  a watch is given every event that it asks for behind its start, in order,
+//	    all events of one write or none, or it ends with an error
 //	W2  a reader is given an event only when the published state reflects it
-//	W3  a published state is visible only when the events that led to it are
-//	    queued
-//	W4  the machine never waits for a reader
+//	W3  a published state is visible only when the changes that led to it are in
+//	    the history
+//	W4  the machine never waits for a reader, and its work does not grow with the
+//	    number of watches
 //
-// For W2 and W3, publish queues the events and then stores the state, both under
-// mu, and a watch hands out only events up to the zxid that was published last.
+// The machine only appends to the history and signals. The hub's own goroutine
+// takes what is published out of the history and queues it at the watches that
+// ask for it; so W2, because it reads no further than the published state says,
+// and W4. A watch that starts in the past reads the history itself, in its
+// reader's goroutine, until it is level with the hub, and is registered then.
 type hub struct {
-	g *group
+	g       *group
+	limit   int // watches
+	history history
+	wake    chan struct{} // holds 1: something was published
 
 	mu       sync.Mutex
-	watches  map[string]map[*Watch]struct{} // guarded by mu; by the path they name
-	subtrees int                            // guarded by mu; how many of them are of mode Subtree
-	zxid     ZXID                           // guarded by mu; of the published state
-	closed   error                          // guarded by mu
+	watches  map[string]*Watch                   // guarded by mu; by path, a list through Watch.next
+	ctxs     map[<-chan struct{}]*watchedContext // guarded by mu
+	behind   map[*Watch]struct{}                 // guarded by mu; those that read the history themselves
+	marked   map[*Watch]struct{}                 // guarded by mu; those that want progress marks
+	count    int                                 // guarded by mu
+	subtrees int                                 // guarded by mu; how many of them are of mode Subtree
+	seq      uint64                              // guarded by mu; everything before it was queued
+	zxid     ZXID                                // guarded by mu; as of seq
+	closed   error                               // guarded by mu
+	level    chan struct{}                       // guarded by mu; closed when seq moves; nil if nobody waits
 }
 
-func (h *hub) init(g *group) {
+// A watchedContext ends all watches that were opened with one context: a million
+// of them cost it one callback, not a million.
+type watchedContext struct {
+	ctx     context.Context
+	unlink  func() bool
+	watches *Watch // a list through Watch.sibling
+}
+
+// markEvery is how often a watch is told how far it is while nothing concerns it.
+const markEvery = time.Second
+
+func (h *hub) init(g *group, cfg *Config) {
 	h.g = g
-	h.watches = map[string]map[*Watch]struct{}{}
+	h.limit = cfg.MaxWatches
+	h.history = history{maxChanges: cfg.HistoryEvents, maxBytes: cfg.HistoryBytes}
+	h.wake = make(chan struct{}, 1)
+	h.watches = map[string]*Watch{}
+	h.ctxs = map[<-chan struct{}]*watchedContext{}
+	h.behind = map[*Watch]struct{}{}
+	h.marked = map[*Watch]struct{}{}
 }
 
-// register adds w, which sees everything behind the state that is published now.
-func (h *hub) register(w *Watch) error {
+// signal says that something was published. It never waits.
+func (h *hub) signal() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the hub's goroutine.
+func (h *hub) run() {
+	var buf []change
+	marks := time.NewTicker(markEvery)
+	defer marks.Stop()
+	for {
+		select {
+		case <-h.wake:
+			buf = h.catchUp(buf)
+		case <-marks.C:
+			h.mark()
+		case <-h.g.ctx.Done():
+			return
+		}
+	}
+}
+
+// catchUp queues everything that is published. It returns buf for the next time.
+func (h *hub) catchUp(buf []change) []change {
+	for {
+		p := h.g.pub.Load()
+		h.mu.Lock()
+		seq := h.seq
+		if seq >= p.seq && h.zxid >= p.state.zxid {
+			h.mu.Unlock()
+			return buf
+		}
+		if h.count == 0 {
+			h.levelLocked(p.seq, p.state.zxid) // nobody to tell
+			h.mu.Unlock()
+			continue
+		}
+		h.mu.Unlock()
+		changes, ok := h.history.read(seq, p.seq, buf[:0])
+		h.mu.Lock()
+		switch {
+		case !ok:
+			h.skipLocked(p)
+		case len(changes) == 0:
+			h.levelLocked(p.seq, p.state.zxid)
+		default:
+			h.dispatchLocked(changes)
+			h.levelLocked(seq+uint64(len(changes)), changes[len(changes)-1].zxid)
+		}
+		h.mu.Unlock()
+		clear(changes) // let go of the znodes
+		buf = changes
+	}
+}
+
+// levelLocked takes note of how far the hub is.
+func (h *hub) levelLocked(seq uint64, z ZXID) {
+	h.seq, h.zxid = seq, max(z, h.zxid)
+	if h.level != nil {
+		close(h.level)
+		h.level = nil
+	}
+}
+
+// flush waits until everything that is published now is queued.
+func (h *hub) flush() {
+	target := h.g.pub.Load().seq
+	for {
+		h.mu.Lock()
+		if h.seq >= target || h.closed != nil {
+			h.mu.Unlock()
+			return
+		}
+		if h.level == nil {
+			h.level = make(chan struct{})
+		}
+		level := h.level
+		h.mu.Unlock()
+		select {
+		case <-level:
+		case <-h.g.ctx.Done():
+			return
+		}
+	}
+}
+
+// dispatchLocked queues changes, whole writes, at the watches that ask for them.
+func (h *hub) dispatchLocked(changes []change) {
+	var woken []*Watch
+	at := h.seq
+	for i := range changes {
+		woken = h.offerLocked(&changes[i], at+uint64(i), woken)
+	}
+	for _, w := range woken {
+		if w.release() {
+			h.removeLocked(w) // it was full
+		}
+	}
+}
+
+// offerLocked queues one change. No path is cut into strings for it.
+func (h *hub) offerLocked(c *change, seq uint64, woken []*Watch) []*Watch {
+	for w := h.watches[c.path]; w != nil; w = w.next {
+		if w.mode != Children {
+			woken = w.offer(c, seq, woken)
+		}
+	}
+	if c.path == pathRoot {
+		return woken
+	}
+	parent := parentPath(c.path)
+	if c.typ != NodeDataChanged {
+		for w := h.watches[parent]; w != nil; w = w.next {
+			if w.mode == Children {
+				woken = w.offer(c, seq, woken)
+			}
+		}
+	}
+	for up := parent; h.subtrees > 0; up = parentPath(up) {
+		for w := h.watches[up]; w != nil; w = w.next {
+			if w.mode == Subtree {
+				woken = w.offer(c, seq, woken)
+			}
+		}
+		if up == pathRoot {
+			break
+		}
+	}
+	return woken
+}
+
+// mark tells the watches that ask for it how far they are.
+func (h *hub) mark() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.marked {
+		w.mark(h.zxid)
+	}
+}
+
+// admit counts w in, or refuses it, and links it to its context.
+func (h *hub) admit(w *Watch) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed != nil {
 		return h.closed
 	}
-	set := h.watches[w.path]
-	if set == nil {
-		set = map[*Watch]struct{}{}
-		h.watches[w.path] = set
+	if h.count >= h.limit {
+		return ErrTooManyWatches
 	}
-	set[w] = struct{}{}
+	h.count++
+	h.behind[w] = struct{}{}
+	if w.progress {
+		h.marked[w] = struct{}{}
+	}
+	if done := w.ctx.Done(); done != nil {
+		h.followLocked(w, done)
+	}
+	return nil
+}
+
+// followLocked has w end with its context.
+func (h *hub) followLocked(w *Watch, done <-chan struct{}) {
+	wc := h.ctxs[done]
+	if wc == nil {
+		wc = &watchedContext{ctx: w.ctx}
+		h.ctxs[done] = wc
+		wc.unlink = context.AfterFunc(w.ctx, func() { h.contextEnded(done) })
+	}
+	w.sibling = wc.watches
+	if w.sibling != nil {
+		w.sibling.siblingBack = w
+	}
+	wc.watches = w
+}
+
+// contextEnded ends all watches that were opened with a context.
+func (h *hub) contextEnded(done <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	wc := h.ctxs[done]
+	if wc == nil {
+		return
+	}
+	cause := context.Cause(wc.ctx)
+	for w := wc.watches; w != nil; {
+		next := w.sibling
+		w.finish(cause)
+		h.removeLocked(w)
+		w = next
+	}
+}
+
+// join registers w if it is level with the hub: it has been given everything
+// before seq. Otherwise w reads on in the history.
+func (h *hub) join(w *Watch, seq uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, in := h.behind[w]; !in {
+		return true // it has ended
+	}
+	if h.seq > seq {
+		return false
+	}
+	delete(h.behind, w)
+	w.start = seq
+	w.next = h.watches[w.path]
+	if w.next != nil {
+		w.next.back = w
+	}
+	h.watches[w.path] = w
+	w.joined = true
 	if w.mode == Subtree {
 		h.subtrees++
 	}
-	w.from = h.zxid
-	return nil
+	return true
 }
 
 // remove takes w out, if it is in.
@@ -60,94 +293,86 @@ func (h *hub) remove(w *Watch) {
 }
 
 func (h *hub) removeLocked(w *Watch) {
-	set := h.watches[w.path]
-	if _, in := set[w]; !in {
+	if w.removed {
 		return
 	}
-	delete(set, w)
-	if len(set) == 0 {
-		delete(h.watches, w.path)
+	w.removed = true
+	h.count--
+	delete(h.behind, w)
+	delete(h.marked, w)
+	if w.joined {
+		h.unlistLocked(w)
 	}
+	if done := w.ctx.Done(); done != nil {
+		h.unfollowLocked(w, done)
+	}
+}
+
+// unlistLocked takes w out of the list of its path.
+func (h *hub) unlistLocked(w *Watch) {
 	if w.mode == Subtree {
 		h.subtrees--
 	}
+	if w.next != nil {
+		w.next.back = w.back
+	}
+	switch {
+	case w.back != nil:
+		w.back.next = w.next
+	case w.next != nil:
+		h.watches[w.path] = w.next
+	default:
+		delete(h.watches, w.path)
+	}
+	w.next, w.back = nil, nil
 }
 
-// count returns the number of open watches.
-func (h *hub) count() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := 0
-	for _, set := range h.watches {
-		n += len(set)
+// unfollowLocked takes w out of the list of its context.
+func (h *hub) unfollowLocked(w *Watch, done <-chan struct{}) {
+	wc := h.ctxs[done]
+	if w.sibling != nil {
+		w.sibling.siblingBack = w.siblingBack
 	}
-	return n
+	switch {
+	case w.siblingBack != nil:
+		w.siblingBack.sibling = w.sibling
+	case w.sibling != nil:
+		wc.watches = w.sibling
+	default:
+		wc.unlink()
+		delete(h.ctxs, done)
+	}
+	w.sibling, w.siblingBack = nil, nil
 }
 
-// publish queues events and makes the state that they led to visible by store.
-func (h *hub) publish(events []Event, store func(), z ZXID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var woken []*Watch
-	if len(h.watches) > 0 {
-		for _, ev := range events {
-			woken = h.dispatchLocked(ev, woken)
-		}
-	}
-	store()
-	h.zxid = z
-	for _, w := range woken {
-		if w.release() {
-			h.removeLocked(w) // it was full
-		}
-	}
+// skipLocked ends every watch: the published state was not reached through changes
+// that are known here.
+func (h *hub) skipLocked(p *published) {
+	z := h.history.oldestZXID()
+	h.endAllLocked(&CompactedError{Oldest: positionOf(p.state, groupPosition{h.g.id, z, allEvents})})
+	h.levelLocked(p.seq, p.state.zxid)
 }
 
-// dispatchLocked queues ev at every watch that asks for it.
-func (h *hub) dispatchLocked(ev Event, woken []*Watch) []*Watch {
-	for w := range h.watches[ev.Path] {
-		if w.mode == Node || w.mode == Subtree {
-			woken = w.queue(ev, woken)
-		}
-	}
-	if ev.Path == pathRoot {
-		return woken
-	}
-	parent := parentPath(ev.Path)
-	if ev.Type != NodeDataChanged {
-		change := Event{Type: NodeChildrenChanged, Path: parent, ZXID: ev.ZXID}
-		for w := range h.watches[parent] {
-			if w.mode == Children {
-				woken = w.queue(change, woken)
-			}
-		}
-	}
-	for up := parent; h.subtrees > 0; up = parentPath(up) {
-		for w := range h.watches[up] {
-			if w.mode == Subtree {
-				woken = w.queue(ev, woken)
-			}
-		}
-		if up == pathRoot {
-			break
-		}
-	}
-	return woken
-}
-
-// skip makes a state visible that was not reached through events: every watch
-// ends, because it cannot be told what it missed.
-func (h *hub) skip(store func(), z ZXID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	store()
-	h.zxid = z
-	for _, set := range h.watches {
-		for w := range set {
-			w.end(&CompactedError{Oldest: z})
+func (h *hub) endAllLocked(err error) {
+	for _, first := range h.watches {
+		for w := first; w != nil; {
+			next := w.next
+			w.end(err)
 			h.removeLocked(w)
+			w = next
 		}
 	}
+	for w := range h.behind {
+		w.end(err)
+		h.removeLocked(w)
+	}
+}
+
+// open returns the number of open watches.
+func (h *hub) open() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count
 }
 
 // close ends every watch, and refuses new ones, with err.
@@ -157,10 +382,6 @@ func (h *hub) close(err error) {
 	if h.closed == nil {
 		h.closed = err
 	}
-	for _, set := range h.watches {
-		for w := range set {
-			w.end(err)
-			h.removeLocked(w)
-		}
-	}
+	h.endAllLocked(h.closed)
+	h.levelLocked(h.seq, h.zxid)
 }

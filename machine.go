@@ -17,11 +17,11 @@ import (
 // from the others for ever. It publishes nothing any more, aborts snapshots and
 // has its group fail.
 type machine struct {
-	g      *group
-	s      *state // private; what others see is frozen
-	index  uint64 // of the last entry applied
-	halted error
-	events []Event // of the batch at hand
+	g       *group
+	s       *state // private; what others see is frozen
+	index   uint64 // of the last entry applied
+	halted  error
+	changes []change // of the call at hand
 }
 
 var _ replica.Machine = (*machine)(nil)
@@ -31,7 +31,7 @@ func (m *machine) Apply(entries []replica.Entry) {
 	if m.halted != nil {
 		return
 	}
-	m.events = nil // the hub keeps the slice
+	m.changes = nil
 	for _, e := range entries {
 		cmd, err := decodeCommand(e.Cmd)
 		if err == nil && cmd.group != m.g.id {
@@ -43,14 +43,14 @@ func (m *machine) Apply(entries []replica.Entry) {
 		}
 		eff := m.s.apply(cmd, digestOf(e.Cmd))
 		m.index = e.Index
-		if len(m.events) == 0 {
-			m.events = eff.events // nearly always: most calls bring one entry
+		if len(m.changes) == 0 {
+			m.changes = eff.changes // nearly always: most calls bring one entry
 		} else {
-			m.events = append(m.events, eff.events...)
+			m.changes = append(m.changes, eff.changes...)
 		}
 		m.g.observe(cmd, &eff, m.s)
 	}
-	m.g.publish(&published{state: m.s.freeze(), index: m.index}, m.events)
+	m.g.publish(&published{state: m.s.freeze(), index: m.index}, m.changes)
 	if m.halted != nil {
 		m.g.fail(m.halted)
 	}

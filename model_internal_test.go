@@ -24,7 +24,7 @@ type model struct {
 	maxData  int
 	ttl      bool
 
-	events []Event     // of the batch at hand
+	events []told      // of the batch at hand
 	ended  []SessionID // of the batch at hand
 }
 
@@ -322,7 +322,7 @@ func (m *model) drop(path string) {
 	delete(parent.children, path[strings.LastIndex(path, "/")+1:])
 	parent.stat.Pzxid = max(parent.stat.Pzxid, m.zxid)
 	delete(m.nodes, path)
-	m.events = append(m.events, Event{NodeDeleted, path, m.zxid})
+	m.events = append(m.events, told{NodeDeleted, path, m.zxid})
 }
 
 func (m *model) session(r *request) Code {
@@ -435,7 +435,7 @@ func (m *model) set(r *request, n *modelNode, path string, data []byte) {
 		n.stat.Version = 0
 	}
 	n.stat.Mzxid, n.stat.Mtime = m.zxid, m.clock(r)
-	m.events = append(m.events, Event{NodeDataChanged, path, m.zxid})
+	m.events = append(m.events, told{NodeDataChanged, path, m.zxid})
 }
 
 func (m *model) clock(r *request) int64 {
@@ -612,7 +612,7 @@ func (m *model) put(r *request, path string, data []byte, acl []ACL) *modelNode 
 	n := &modelNode{data: data, isNull: data == nil, acl: acl, children: map[string]bool{}}
 	n.stat = Stat{Czxid: m.zxid, Mzxid: m.zxid, Pzxid: m.zxid, Ctime: now, Mtime: now}
 	m.nodes[path] = n
-	m.events = append(m.events, Event{NodeCreated, path, m.zxid})
+	m.events = append(m.events, told{NodeCreated, path, m.zxid})
 	return n
 }
 

@@ -174,7 +174,7 @@ func (g *generator) batch() {
 	}
 	got := g.s.members.get(id)
 	if !taken {
-		if len(eff.events)+len(eff.ended) > 0 || eff.touched || got.number != x.number {
+		if len(eff.changes)+len(eff.ended) > 0 || eff.touched || got.number != x.number {
 			g.t.Fatalf("command %d is out of place but did %+v", len(g.log), eff)
 		}
 		return
@@ -203,9 +203,9 @@ func (g *generator) compareEvents(eff effects) {
 			ended[ev.ZXID] = false
 		}
 	}
-	order := func(events []Event) []Event {
+	order := func(events []told) []told {
 		out := slices.Clone(events)
-		slices.SortStableFunc(out, func(a, b Event) int {
+		slices.SortStableFunc(out, func(a, b told) int {
 			if a.ZXID == b.ZXID && ended[a.ZXID] && len(g.m.ended) > 0 {
 				return cmp.Compare(a.Path, b.Path)
 			}
@@ -213,10 +213,10 @@ func (g *generator) compareEvents(eff effects) {
 		})
 		return out
 	}
-	if got, want := order(eff.events), order(g.m.events); !slices.Equal(got, want) {
+	if got, want := order(eff.told()), order(g.m.events); !slices.Equal(got, want) {
 		g.t.Fatalf("command %d: events\n%v, want\n%v", len(g.log), got, want)
 	}
-	for _, ev := range eff.events {
+	for _, ev := range eff.told() {
 		if ev.Type == NodeCreated {
 			g.known = append(g.known, ev.Path)
 		}

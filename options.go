@@ -81,6 +81,7 @@ func WithACL(list ...ACL) CreateOption {
 type readOptions struct {
 	linearizable bool
 	allowStale   bool
+	atLeast      *Position
 }
 
 type listOptions struct {
@@ -121,3 +122,51 @@ func readOptionsOf(opts []ReadOption) readOptions {
 	}
 	return o
 }
+
+// A WatchOption is an option of [Coordinator.Watch].
+type WatchOption interface{ applyWatch(*watchOptions) }
+
+type watchFunc func(*watchOptions)
+
+func (f watchFunc) applyWatch(o *watchOptions) { f(o) }
+
+// WithInitial makes a watch tell the state first, then the changes, without a gap:
+// the znode at the path (its children for [Children], it and everything below it
+// for [Subtree]) as events of type NodeCreated that are marked Initial, parents
+// before children. A state that was told takes the memory of what is replaced
+// meanwhile until the reader is through.
+func WithInitial() WatchOption { return watchFunc(func(o *watchOptions) { o.initial = true }) }
+
+// From makes a watch start behind a Position, in the past or at present, on
+// whatever member it was obtained. The watch is refused with a [*CompactedError]
+// if changes behind it are no longer known here, and with [ErrInvalidPosition] if
+// it is of another ensemble or of the future.
+func From(p Position) WatchOption { return watchFunc(func(o *watchOptions) { o.from = &p }) }
+
+// WithData makes events carry the data and the stat of the znode as of the event.
+func WithData() WatchOption { return watchFunc(func(o *watchOptions) { o.data = true }) }
+
+// WithTypes makes a watch tell events of these types only.
+func WithTypes(types ...EventType) WatchOption {
+	return watchFunc(func(o *watchOptions) {
+		for _, t := range types {
+			if t < NodeCreated || t > NodeChildrenChanged {
+				o.unknown = append(o.unknown, t)
+				continue
+			}
+			o.types |= 1 << t
+		}
+	})
+}
+
+// WithProgress makes a watch tell, about once a second while the ensemble has
+// writes that do not concern it, how far it is: an event of type [Progress], in
+// order with the others, whose Position says up to where everything was told. It
+// also comes behind the state that [WithInitial] tells.
+func WithProgress() WatchOption { return watchFunc(func(o *watchOptions) { o.progress = true }) }
+
+// AtLeast makes a read reflect everything up to a Position, on whatever member it
+// was obtained. If this member is behind, the read waits for one round trip to a
+// quorum; it fails with [ErrInvalidPosition] if the Position is of another
+// ensemble or of the future.
+func AtLeast(p Position) ReadOption { return readFunc(func(o *readOptions) { o.atLeast = &p }) }

@@ -104,6 +104,14 @@ func parentPath(path string) string {
 	return path[:i]
 }
 
+// joinPath returns the path of the child name of parent.
+func joinPath(parent, name string) string {
+	if parent == pathRoot {
+		return "/" + name
+	}
+	return parent + "/" + name
+}
+
 // A treeKey is a path in the form that sorts as the tree needs it: every slash
 // is the byte 1 but the last, which is the byte 0; the root is the empty key.
 //

@@ -62,7 +62,7 @@ func (c *Coordinator) Status() Status {
 	st := Status{
 		Ensemble: c.cfg.Name, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
 		HasQuorum: c.ctx.Err() == nil && !c.root.suspended(),
-		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.count(),
+		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.open(),
 		MaxDataBytes:      int(s.settings.maxDataBytes),
 		MinSessionTimeout: time.Duration(s.settings.minSessionTimeoutMS) * time.Millisecond,
 		MaxSessionTimeout: time.Duration(s.settings.maxSessionTimeoutMS) * time.Millisecond,

@@ -17,6 +17,12 @@ type View struct {
 // ZXID returns the zxid of the last write that the view reflects.
 func (v *View) ZXID() ZXID { return v.s.zxid }
 
+// Position returns the place of the view in the order of changes: a watch that
+// starts [From] it tells everything that the view does not show.
+func (v *View) Position() Position {
+	return positionOf(v.s, groupPosition{v.s.group, v.s.zxid, allEvents})
+}
+
 // Digest returns the checksum of what clients can see at this zxid. It walks the
 // whole tree.
 func (v *View) Digest() Digest { return v.s.digest() }

@@ -1,9 +1,12 @@
 package coord
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 )
 
@@ -35,32 +38,38 @@ func (m WatchMode) String() string {
 	return fmt.Sprintf("WatchMode(%d)", uint8(m))
 }
 
+// ErrTooManyWatches is returned when [Config.MaxWatches] are open on this member.
+var ErrTooManyWatches = errors.New("too many watches on this member")
+
 // An OverrunError ends a watch whose reader fell behind by more than
-// [Config.WatchBuffer] events.
+// [Config.WatchBuffer] events. What was queued is delivered before it.
 type OverrunError struct {
-	Last ZXID // of the last event that was or will still be delivered whole
+	// Position is the place up to which everything was delivered: a watch that
+	// starts [From] it misses nothing, if the history still reaches back to it.
+	Position Position
 }
 
 // Error names the place up to which nothing was lost.
 func (e *OverrunError) Error() string {
-	return fmt.Sprintf("coord: watch overrun: the reader fell behind; events after %v are lost", e.Last)
+	return fmt.Sprintf("coord: watch overrun: the reader fell behind; it can go on from %v", e.Position)
 }
 
-// A CompactedError ends a watch when this member caught up by a snapshot, which
-// does not tell the events on the way.
+// A CompactedError says that changes which a watch would have to tell are no longer
+// known on this member: its start is older than the history, or the member caught
+// up by a snapshot.
 type CompactedError struct {
-	Oldest ZXID // the first state that can be read
+	Oldest Position // the oldest place to start from
 }
 
-// Error names the first state that can be read.
+// Error names the oldest place to start from.
 func (e *CompactedError) Error() string {
-	return fmt.Sprintf("coord: watch compacted: events up to %v are not known here", e.Oldest)
+	return fmt.Sprintf("coord: watch compacted: changes are known here only from %v on", e.Oldest)
 }
 
-// A Watch is a stream of the changes to a path, in the order of their zxids, from
-// the moment at which it was opened. All events of one write are delivered, or
-// none. It holds as many events as [Config.WatchBuffer] says for a reader that
-// is behind and ends when there is one more, because a gap would be a lie.
+// A Watch is a stream of the changes to a path, in the order of their zxids. All
+// events of one write are delivered, or none. It holds as many events as
+// [Config.WatchBuffer] says for a reader that is behind and ends when there is one
+// more, because a gap would be a lie.
 //
 // A Watch ends with the context it was opened with, when [Watch.Close] is called,
 // when its reader falls behind, when this member catches up by a snapshot, and
@@ -69,111 +78,183 @@ func (e *CompactedError) Error() string {
 //
 // One goroutine at a time may read from it, by Events or by C.
 type Watch struct {
-	path  string
-	mode  WatchMode
-	hub   *hub
-	limit int
-	ctx   context.Context
-	stop  func() bool // ends the link to ctx
-	from  ZXID        // the state the watch was opened at
+	path     string
+	mode     WatchMode
+	data     bool
+	progress bool
+	types    uint16 // a bit for each EventType; 0 is all
+	joined   bool   // guarded by hub.mu: it is in the list of its path
+	removed  bool   // guarded by hub.mu: it has ended
+	s        *Session
+	hub      *hub
+	ctx      context.Context
 
-	more chan struct{} // holds 1: there is something to take
+	next, back           *Watch // guarded by hub.mu; the list of its path
+	sibling, siblingBack *Watch // guarded by hub.mu; the list of its context
+	start                uint64 // guarded by hub.mu; changes before it are none of its business
+
+	initial *state // the state to tell first; owned by the reader
+	seq     uint64 // where to read on in the history until it has joined; owned by the reader
 
 	mu     sync.Mutex
-	queued []Event    // guarded by mu
-	ready  int        // guarded by mu; how many of queued may be handed out
-	full   bool       // guarded by mu; an event did not fit
-	err    error      // guarded by mu; why it ended, set once
-	pump   chan Event // guarded by mu; what C returns
+	queued []change      // guarded by mu
+	ready  int           // guarded by mu; how many of queued may be handed out
+	full   bool          // guarded by mu; an event did not fit
+	marked bool          // guarded by mu; a progress mark is due
+	at     groupPosition // guarded by mu; up to where the reader was told
+	err    error         // guarded by mu; why it ended, set once
+	more   chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
+	pump   *watchPump    // guarded by mu; nil until C is called
+}
+
+// A watchPump is what C needs beside.
+type watchPump struct {
+	events chan Event
+	gone   chan struct{} // closed when nobody reads any more
+	left   bool          // guarded by Watch.mu; gone is closed
 }
 
 // Path returns the path that is watched.
 func (w *Watch) Path() string { return w.path }
 
-// From returns the zxid of the state at which the watch was opened: it is given
-// every event behind it.
-func (w *Watch) From() ZXID { return w.from }
+// Position returns the place up to which the reader was told everything.
+func (w *Watch) Position() Position {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return positionOf(w.hub.g.state(), w.at)
+}
 
-// queue is called by the hub for each event, and adds w to woken if it is the
-// first since it was last released.
-func (w *Watch) queue(ev Event, woken []*Watch) []*Watch {
+// offer queues a change if it lies behind the start of the watch and is of a type
+// that is asked for. It adds w to woken if it is the first since the last release.
+func (w *Watch) offer(c *change, seq uint64, woken []*Watch) []*Watch {
+	if seq < w.start || !w.wants(c) {
+		return woken
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil || w.full {
 		return woken
 	}
-	if len(w.queued) >= w.limit {
-		// Drop the events of the same write that are queued already: they would be
-		// an incomplete write.
-		keep := len(w.queued)
-		for keep > w.ready && w.queued[keep-1].ZXID == ev.ZXID {
-			keep--
-		}
-		w.queued = w.queued[:keep]
+	limit := w.s.c.cfg.WatchBuffer
+	if n := len(w.queued); n >= limit && w.queued[n-1].zxid != c.zxid {
 		w.full = true
 		return append(woken, w)
 	}
-	w.queued = append(w.queued, ev)
+	w.queued = append(w.queued, *c)
 	if len(w.queued) == w.ready+1 {
 		woken = append(woken, w)
 	}
 	return woken
 }
 
-// release lets the reader have what is queued: the state that it led to is
-// published. It reports whether the watch ends because it was full.
+// wants applies the filter by type.
+func (w *Watch) wants(c *change) bool {
+	t := c.typ
+	if w.mode == Children {
+		t = NodeChildrenChanged
+	}
+	return w.types == 0 || w.types&(1<<t) != 0
+}
+
+// release lets the reader have what is queued, which is whole writes. It reports
+// whether the watch ends because it was full.
 func (w *Watch) release() (ended bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.ready = len(w.queued)
 	ended = w.full && w.err == nil
 	if ended {
-		last := w.from
+		last := w.at
 		if n := len(w.queued); n > 0 {
-			last = w.queued[n-1].ZXID
+			last.zxid, last.events = w.queued[n-1].zxid, allEvents
 		}
-		w.err = &OverrunError{Last: last}
+		w.err = &OverrunError{Position: positionOf(w.hub.g.state(), last)}
 	}
-	w.mu.Unlock()
-	w.signal()
+	w.signalLocked()
 	return ended
+}
+
+// mark has the reader told that it was given everything up to z.
+func (w *Watch) mark(z ZXID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queued) == 0 && w.at.zxid < z {
+		w.at.zxid, w.at.events = z, allEvents
+		w.marked = true
+		w.signalLocked()
+	}
 }
 
 // end makes w end with err once what is queued was read.
 func (w *Watch) end(err error) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
 	}
-	w.mu.Unlock()
-	w.signal()
+	w.signalLocked()
 }
 
-func (w *Watch) signal() {
+// finish ends w at once: what is queued is dropped.
+func (w *Watch) finish(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.queued, w.ready, w.marked = nil, 0, false
+	if w.pump != nil && !w.pump.left {
+		w.pump.left = true
+		close(w.pump.gone)
+	}
+	w.signalLocked()
+}
+
+func (w *Watch) signalLocked() {
+	if w.more == nil {
+		return
+	}
 	select {
 	case w.more <- struct{}{}:
 	default:
 	}
 }
 
-// next waits for the next event.
-func (w *Watch) next() (Event, error) {
+// take waits for the next change or progress mark (which has no path).
+func (w *Watch) take() (change, error) {
 	for {
 		w.mu.Lock()
-		if w.ready > 0 {
-			ev := w.queued[0]
+		switch {
+		case w.ready > 0:
+			c := w.queued[0]
+			w.queued[0] = change{} // lets go of the znode
 			w.queued = w.queued[1:]
 			w.ready--
+			w.at.zxid, w.at.events = c.zxid, c.index+1
+			if w.ready == 0 || w.queued[0].zxid != c.zxid {
+				w.at.events = allEvents
+			}
+			if len(w.queued) == 0 {
+				w.queued = nil
+			}
 			w.mu.Unlock()
-			return ev, nil
+			return c, nil
+		case w.marked:
+			w.marked = false
+			z := w.at.zxid
+			w.mu.Unlock()
+			return change{typ: Progress, zxid: z, index: allEvents - 1}, nil
+		case w.err != nil:
+			err := w.err
+			w.mu.Unlock()
+			return change{}, err
 		}
-		err := w.err
+		if w.more == nil {
+			w.more = make(chan struct{}, 1)
+		}
+		more := w.more
 		w.mu.Unlock()
-		if err != nil {
-			w.stop()   // frees the context
-			w.signal() // for whoever asks again
-			return Event{}, err
-		}
-		<-w.more
+		<-more
 	}
 }
 
@@ -182,13 +263,161 @@ func (w *Watch) next() (Event, error) {
 func (w *Watch) Events() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		defer w.Close()
-		for {
-			ev, err := w.next()
-			if !yield(ev, err) || err != nil {
-				return
+		err := w.deliver(func(ev Event) bool { return yield(ev, nil) })
+		if err != nil {
+			yield(Event{}, err)
+		}
+	}
+}
+
+// deliver tells everything, first the state, then what is in the history, then
+// what comes. It returns nil when yield wants no more.
+func (w *Watch) deliver(yield func(Event) bool) error {
+	if w.initial != nil {
+		if !w.tellInitial(yield) {
+			return nil
+		}
+		w.initial = nil
+	}
+	if more, err := w.tellHistory(yield); !more || err != nil {
+		return err
+	}
+	for {
+		c, err := w.take()
+		if err != nil {
+			return err
+		}
+		if ev, visible := w.event(&c); visible && !yield(ev) {
+			return nil
+		}
+	}
+}
+
+// tellInitial yields the znodes that exist at the start.
+func (w *Watch) tellInitial(yield func(Event) bool) bool {
+	v := &View{s: w.initial, identities: w.s.identities}
+	at := positionOf(w.initial, groupPosition{w.hub.g.id, w.initial.zxid, allEvents})
+	tell := func(path string, n *znode) bool {
+		if w.hasEnded() {
+			return true // the end is told behind
+		}
+		ev := Event{Type: NodeCreated, Path: path, ZXID: n.czxid, Initial: true, Position: at}
+		if w.data {
+			ev.Data, ev.Stat = bytes.Clone(n.data), n.stat()
+		}
+		return yield(ev)
+	}
+	k, _ := keyOf(w.path)
+	n, code := w.initial.readable(w.path, v.identities)
+	if code == codeOK && w.mode != Children && !tell(w.path, n) {
+		return false
+	}
+	switch w.mode {
+	case Node:
+	case Children:
+		for name, n := range w.initial.tree.childrenAfter(k, "") {
+			if code == codeOK && n.acl.permits(v.identities, PermRead) && !tell(joinPath(w.path, name), n) {
+				return false
+			}
+		}
+	case Subtree:
+		for k, n := range w.initial.tree.descendants(k) {
+			if n.acl.permits(v.identities, PermRead) && !tell(k.path(), n) {
+				return false
 			}
 		}
 	}
+	return !w.progress || yield(Event{Type: Progress, ZXID: w.initial.zxid, Position: at})
+}
+
+// tellHistory reads the history until w is level with the hub and joined it.
+func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
+	var buf []change
+	for !w.hub.join(w, w.seq) {
+		p := w.hub.g.pub.Load()
+		changes, ok := w.hub.history.read(w.seq, p.seq, buf[:0])
+		if !ok {
+			err := &CompactedError{Oldest: positionOf(p.state, groupPosition{w.hub.g.id, w.hub.history.oldestZXID(), allEvents})}
+			w.end(err)
+			w.hub.remove(w)
+			return false, err
+		}
+		for i := range changes {
+			c := &changes[i]
+			if w.hasEnded() {
+				return true, nil // take tells why
+			}
+			if !w.concerns(c) {
+				continue
+			}
+			w.passed(c, i+1 == len(changes) || changes[i+1].zxid != c.zxid)
+			if ev, visible := w.event(c); visible && !yield(ev) {
+				return false, nil
+			}
+		}
+		w.seq += uint64(len(changes))
+		buf = changes
+	}
+	return true, nil
+}
+
+func (w *Watch) hasEnded() bool { return w.Err() != nil }
+
+// passed takes note that the reader is told c.
+func (w *Watch) passed(c *change, whole bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.at.zxid, w.at.events = c.zxid, c.index+1
+	if whole {
+		w.at.events = allEvents
+	}
+}
+
+// concerns reports whether a change is one that the hub would offer to w.
+func (w *Watch) concerns(c *change) bool {
+	if !w.wants(c) {
+		return false
+	}
+	switch w.mode {
+	case Node:
+		return c.path == w.path
+	case Children:
+		return c.typ != NodeDataChanged && c.path != pathRoot && parentPath(c.path) == w.path
+	case Subtree:
+		return inSubtree(w.path, c.path)
+	}
+	return false
+}
+
+// inSubtree reports whether path is root or lies below it.
+func inSubtree(root, path string) bool {
+	if root == pathRoot || root == path {
+		return true
+	}
+	return len(path) > len(root) && path[:len(root)] == root && path[len(root)] == '/'
+}
+
+// event makes the reader's own event of a change. It is not visible if the reader
+// was not allowed to read the znode then, or is not now.
+func (w *Watch) event(c *change) (ev Event, visible bool) {
+	s := w.hub.g.state()
+	ev = Event{Type: c.typ, Path: c.path, ZXID: c.zxid}
+	ev.Position = positionOf(s, groupPosition{w.hub.g.id, c.zxid, c.index + 1})
+	if c.typ == Progress {
+		return ev, true
+	}
+	if w.mode == Children {
+		ev.Type, ev.Path = NodeChildrenChanged, w.path
+	} else if !c.node.acl.permits(w.s.identities, PermRead) {
+		return Event{}, false
+	}
+	if n, exists := s.tree.find(ev.Path); exists && !n.acl.permits(w.s.identities, PermRead) {
+		return Event{}, false
+	}
+	if w.data && w.mode != Children {
+		ev.Data, ev.Stat = bytes.Clone(c.node.data), c.node.stat()
+	}
+	return ev, true
 }
 
 // C returns a channel of the events, which is closed when the watch has ended;
@@ -197,30 +426,28 @@ func (w *Watch) C() <-chan Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pump == nil {
-		w.pump = make(chan Event)
-		if !w.hub.g.spawn(w.runPump) {
-			close(w.pump)
+		p := &watchPump{events: make(chan Event), gone: make(chan struct{})}
+		w.pump = p
+		if !w.hub.g.spawn(func() { w.runPump(p) }) {
+			close(p.events)
 		}
 	}
-	return w.pump
+	return w.pump.events
 }
 
 // runPump feeds the channel that C returned.
-func (w *Watch) runPump() {
-	defer close(w.pump)
-	for {
-		ev, err := w.next()
-		if err != nil {
-			return
-		}
+func (w *Watch) runPump(p *watchPump) {
+	defer close(p.events)
+	_ = w.deliver(func(ev Event) bool { // Err has the reason
 		select {
-		case w.pump <- ev:
-		case <-w.ctx.Done():
-			return
+		case p.events <- ev:
+			return true
+		case <-p.gone:
+			return false
 		case <-w.hub.g.ctx.Done():
-			return
+			return false
 		}
-	}
+	})
 }
 
 // Err says why the watch has ended: ErrClosed after Close, the cause of its
@@ -235,40 +462,101 @@ func (w *Watch) Err() error {
 // Close ends the watch and frees what it holds. Events that are queued are
 // dropped. Further calls do nothing.
 func (w *Watch) Close() {
-	w.stop()
 	w.finish(ErrClosed)
-}
-
-// finish ends w at once: what is queued is dropped.
-func (w *Watch) finish(err error) {
 	w.hub.remove(w)
-	w.mu.Lock()
-	if w.err == nil {
-		w.err = err
-	}
-	w.queued, w.ready = nil, 0
-	w.mu.Unlock()
-	w.signal()
 }
 
 // watch opens a watch in the group.
-func (g *group) watch(ctx context.Context, path string, mode WatchMode, limit int) (*Watch, error) {
-	if mode != Node && mode != Children && mode != Subtree {
-		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: mode.String()}
-	}
+func (g *group) watch(ctx context.Context, s *Session, path string, mode WatchMode, o watchOptions) (*Watch, error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, &OpError{Op: "watch", Path: path, Err: err}
+		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &Watch{path: path, mode: mode, hub: &g.hub, limit: limit, ctx: ctx, more: make(chan struct{}, 1)}
-	if err := g.hub.register(w); err != nil {
-		cancel(err)
-		return nil, &OpError{Op: "watch", Path: path, Err: err}
+	w := &Watch{
+		path: path, mode: mode, data: o.data, progress: o.progress, types: o.types,
+		s: s, hub: &g.hub, ctx: ctx, at: groupPosition{group: g.id},
 	}
-	unlink := context.AfterFunc(ctx, func() { w.finish(context.Cause(ctx)) })
-	w.stop = func() bool {
-		cancel(ErrClosed)
-		return unlink()
+	var err error
+	if o.from != nil {
+		err = w.startFrom(ctx, *o.from)
+	} else {
+		err = w.startNow(o.initial)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return w, nil
+}
+
+// startNow starts w at the published state. With the state to be told first it
+// joins the hub when the reader is through with that, and not before, so that a
+// long walk needs no queue.
+func (w *Watch) startNow(withInitial bool) error {
+	if err := w.hub.admit(w); err != nil {
+		return err
+	}
+	for {
+		p := w.hub.g.pub.Load()
+		w.seq = p.seq
+		w.at.zxid, w.at.events = p.state.zxid, allEvents
+		if withInitial {
+			w.initial = p.state
+			return nil
+		}
+		if w.hub.join(w, p.seq) {
+			return nil
+		}
+	}
+}
+
+// startFrom starts w in the past.
+func (w *Watch) startFrom(ctx context.Context, from Position) error {
+	g := w.hub.g
+	at, err := from.in(g.state())
+	if err != nil {
+		return err
+	}
+	if err := g.reach(ctx, at); err != nil {
+		return err
+	}
+	seq, ok := g.hub.history.seek(at)
+	if !ok {
+		return &CompactedError{Oldest: positionOf(g.state(), groupPosition{g.id, g.hub.history.oldestZXID(), allEvents})}
+	}
+	w.seq, w.at = seq, at
+	return w.hub.admit(w)
+}
+
+// reach waits until the published state reflects a place in the order of changes,
+// at most for one barrier: if it is behind even then, nobody has been there.
+func (g *group) reach(ctx context.Context, at groupPosition) error {
+	if g.state().zxid >= at.zxid {
+		return nil
+	}
+	if err := g.barrier(ctx); err != nil {
+		return err
+	}
+	if z := g.state().zxid; z < at.zxid {
+		return fmt.Errorf("%w: it is at %v, the ensemble at %v", ErrInvalidPosition, at.zxid, z)
+	}
+	return nil
+}
+
+// watchOptions are the options of one watch.
+type watchOptions struct {
+	data, initial, progress bool
+	types                   uint16
+	from                    *Position
+	unknown                 []EventType
+}
+
+// fault says what is wrong with o, or nothing.
+func (o *watchOptions) fault() string {
+	switch {
+	case o.from != nil && o.initial:
+		return "From and WithInitial exclude each other"
+	case len(o.unknown) > 0:
+		slices.Sort(o.unknown)
+		return fmt.Sprintf("no such type: %v", o.unknown[0])
+	}
+	return ""
 }
