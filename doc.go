@@ -6,7 +6,8 @@
 // control list ([ACL]). A [Session] is a liveness shared with the ensemble; its
 // ephemeral znodes vanish with it. A [Watch] is a stream of changes ([Event]). A
 // [View] is the whole tree at one moment. An [Op] is a part of an atomic
-// [Coordinator.Multi]. A [Code] is the ensemble's answer, numbered as
+// [Coordinator.Multi]. A [Typed] is a [Client] whose znodes hold values of a Go
+// type, as a [Codec] writes them. A [Code] is the ensemble's answer, numbered as
 // ZooKeeper's. A [Config] says how to run a member.
 //
 // # Usage
