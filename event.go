@@ -41,9 +41,11 @@ func (e Event) String() string { return fmt.Sprintf("%v %s at %v", e.Type, e.Pat
 // effects is what applying a command does beside changing the state: it is for
 // this member's ears only and decides nothing.
 type effects struct {
-	events  []Event     // NodeCreated, NodeDeleted and NodeDataChanged, in order
-	ended   []SessionID // sessions closed or expired
-	touched bool        // the proposer's sessions were extended
-	marked  bool        // group time was set
-	panic   string      // a defect, caught
+	events   []Event     // NodeCreated, NodeDeleted and NodeDataChanged, in order
+	ended    []SessionID // sessions closed or expired
+	moved    []SessionID // sessions with another owner or claim
+	silenced []SessionID // sessions that nobody vouches for from now on
+	touched  bool        // the proposer's sessions were extended
+	marked   bool        // group time was set
+	panic    string      // a defect, caught
 }
