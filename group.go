@@ -79,7 +79,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
 	}
-	g.handleWork.init(g.timing.suspendAfter)
+	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn

@@ -24,10 +24,11 @@ type handleWork struct {
 	succeeded bool        // a member has a new process
 }
 
-func (w *handleWork) init(vigil time.Duration) {
-	w.vigil = vigil
-	w.adopted = make(chan struct{}, 1)
-	w.waits, w.resuming = map[SessionID]chan struct{}{}, map[SessionID]int{}
+func newHandleWork(vigil time.Duration) handleWork {
+	return handleWork{
+		vigil: vigil, adopted: make(chan struct{}, 1),
+		waits: map[SessionID]chan struct{}{}, resuming: map[SessionID]int{},
+	}
 }
 
 // newSession returns a handle of this process, which is not yet adopted.
