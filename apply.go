@@ -37,7 +37,7 @@ func (s *state) applyInit(cmd *command) {
 	}
 	in := cmd.init
 	s.version = in.version
-	s.ensemble = in.ensemble
+	s.ensemble, s.id = in.ensemble, in.id
 	s.timeMS = min(max(in.timeMS, 0), maxTimeMS)
 	s.settings = in.settings
 	for i := range in.members {
@@ -158,13 +158,17 @@ func (s *state) applyTouch(id MemberID, t *touch, eff *effects) {
 	s.members = s.members.with(&m)
 	for _, c := range t.silences {
 		ses, ok := s.sessions.get(c.session)
-		if !ok || ses.owner != id || ses.incarnation != m.incarnation || ses.silent == c.silent {
+		if !ok || ses.owner != id || ses.incarnation != m.incarnation || ses.generation != c.generation ||
+			ses.silent == c.silent || ses.released {
 			continue
 		}
 		n := *ses
 		n.silent = c.silent
 		n.touched = m.touches
 		s.sessions.put(&n)
+		if c.silent {
+			eff.silenced = append(eff.silenced, n.id)
+		}
 	}
 	eff.touched = true
 }
@@ -213,6 +217,15 @@ func (x *execution) run() result {
 		return x.expire()
 	case requestReap:
 		return x.reap()
+	case requestResume:
+		x.s.zxid++
+		return x.resume()
+	case requestRelease:
+		x.s.zxid++
+		return x.release()
+	case requestWithdraw:
+		x.s.zxid++
+		return x.withdraw()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }
@@ -248,82 +261,12 @@ func (x *execution) nowMS() int64 {
 	return min(max(x.r.timeMS, x.s.timeMS), x.s.timeMS+maxTimeLeadMS)
 }
 
-// checkSession refuses a request whose session has ended or whose handle was
-// replaced. The member's own requests have no session.
-func (x *execution) checkSession() Code {
-	if x.r.session == 0 {
-		return codeOK
-	}
-	ses, ok := x.s.sessions.find(x.r.session)
-	switch {
-	case !ok:
-		return ErrSessionExpired
-	case ses.generation != x.r.generation:
-		return ErrSessionMoved
-	}
-	return codeOK
-}
-
 func (x *execution) publish(t EventType, path string, n *znode) {
 	c := change{typ: t, zxid: x.s.zxid, path: path, node: n}
 	if last := len(x.eff.changes) - 1; last >= 0 && x.eff.changes[last].zxid == c.zxid {
 		c.index = x.eff.changes[last].index + 1
 	}
 	x.eff.changes = append(x.eff.changes, c)
-}
-
-func (x *execution) openSession() result {
-	m := x.s.members.get(x.m)
-	timeout := min(max(x.r.timeoutMS, x.s.settings.minSessionTimeoutMS), x.s.settings.maxSessionTimeoutMS)
-	// The id is the zxid of the opening: unique in the ensemble for ever, because
-	// only the root group opens sessions.
-	ses := &session{
-		id: SessionID(x.s.zxid), timeoutMS: timeout, password: x.r.password, identities: x.r.identities,
-		owner: x.m, incarnation: m.incarnation, generation: 1, touched: m.touches,
-	}
-	x.s.sessions.put(ses)
-	return result{zxid: x.s.zxid, session: ses.id, timeoutMS: timeout}
-}
-
-func (x *execution) closeSession() result {
-	if code := x.checkSession(); code != codeOK {
-		return result{code: code, zxid: x.s.zxid}
-	}
-	if ses, ok := x.s.sessions.get(x.r.session); ok {
-		x.endSession(ses)
-	}
-	return result{zxid: x.s.zxid}
-}
-
-// endSession removes a session and all its ephemerals under the zxid at hand.
-func (x *execution) endSession(ses *session) {
-	var keys []treeKey
-	for k := range x.s.sessions.ephemeralsOf(ses.id) {
-		keys = append(keys, k)
-	}
-	for _, k := range keys {
-		n, ok := x.s.tree.lookup(k)
-		if !ok {
-			panic("coord: S2: listed ephemeral is not in the tree: " + k.path())
-		}
-		x.remove(k, n)
-	}
-	x.s.sessions.drop(ses)
-	x.eff.ended = append(x.eff.ended, ses.id)
-}
-
-// expire ends those sessions of the leader's list that nothing has extended
-// since the leader looked. Each has a zxid of its own.
-func (x *execution) expire() result {
-	for _, e := range x.r.expiries {
-		ses, ok := x.s.sessions.get(e.session)
-		if !ok || ses.generation != e.generation || ses.lastTouch(x.s.members.get(ses.owner)) != e.touched {
-			continue
-		}
-		x.s.zxid++
-		x.endSession(ses)
-	}
-	return result{zxid: x.s.zxid}
 }
 
 // reap deletes those znodes of the leader's list that are still as the leader

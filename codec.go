@@ -24,7 +24,7 @@ const (
 	leastMember   = 4
 	leastRequest  = 7
 	leastOp       = 6
-	leastSilence  = 3
+	leastSilence  = 4
 	leastExpiry   = 4
 	leastReap     = 5
 	leastID       = 3
@@ -83,9 +83,10 @@ func decodeCommand(b []byte) (*command, error) {
 }
 
 func (e *encoder) init(c *initCommand) {
-	e.array(5)
+	e.array(6)
 	e.uint(uint64(c.version))
 	e.string(c.ensemble)
+	e.uint(uint64(c.id))
 	e.int(c.timeMS)
 	e.settings(&c.settings)
 	e.array(len(c.members))
@@ -98,8 +99,10 @@ func (e *encoder) init(c *initCommand) {
 }
 
 func (d *decoder) init() *initCommand {
-	d.array(5)
-	c := &initCommand{version: uint32(d.small(1 << 31)), ensemble: d.string(), timeMS: d.int(), settings: d.settings()}
+	d.array(6)
+	c := &initCommand{
+		version: uint32(d.small(1 << 31)), ensemble: d.string(), id: EnsembleID(d.uint()), timeMS: d.int(), settings: d.settings(),
+	}
 	switch {
 	case c.version == 0:
 		d.fail("initial version 0")
@@ -173,8 +176,9 @@ func (e *encoder) touch(t *touch) {
 	e.bool(t.lowOnSpace)
 	e.array(len(t.silences))
 	for _, s := range t.silences {
-		e.array(2)
+		e.array(3)
 		e.uint(uint64(s.session))
+		e.uint(s.generation)
 		e.bool(s.silent)
 	}
 }
@@ -186,8 +190,8 @@ func (d *decoder) touch() *touch {
 		t.silences = make([]silence, n)
 	}
 	for i := range t.silences {
-		d.array(2)
-		t.silences[i] = silence{SessionID(d.uint()), d.bool()}
+		d.array(3)
+		t.silences[i] = silence{SessionID(d.uint()), d.uint(), d.bool()}
 	}
 	return t
 }
@@ -207,12 +211,16 @@ func (e *encoder) request(r *request) {
 		for i := range r.ops {
 			e.op(&r.ops[i])
 		}
-	case requestOpenSession:
+	case requestOpenSession, requestResume:
 		e.array(2)
 		e.int(r.timeoutMS)
 		e.bytes(r.password[:])
 	case requestCloseSession:
+		e.bool(r.yield)
+	case requestRelease:
 		e.null()
+	case requestWithdraw:
+		e.uint(r.claim)
 	case requestExpire:
 		e.array(len(r.expiries))
 		for _, x := range r.expiries {
@@ -254,12 +262,16 @@ func (d *decoder) request(r *request, single []op) {
 				break
 			}
 		}
-	case requestOpenSession:
+	case requestOpenSession, requestResume:
 		d.array(2)
 		r.timeoutMS = d.int()
 		d.password(&r.password)
 	case requestCloseSession:
+		r.yield = d.bool()
+	case requestRelease:
 		d.null()
+	case requestWithdraw:
+		r.claim = d.uint()
 	case requestExpire:
 		r.expiries = make([]expiry, d.list(maxExpiries, leastExpiry))
 		for i := range r.expiries {

@@ -45,6 +45,7 @@ type command struct {
 type initCommand struct {
 	version  uint32 // the format version the group starts with
 	ensemble string
+	id       EnsembleID // drawn by the proposer
 	timeMS   int64
 	settings settings
 	members  []memberRecord // id, addr and role
@@ -78,10 +79,12 @@ type touch struct {
 	silences      []silence
 }
 
-// A silence says whether the owner vouches for a session from now on.
+// A silence says whether the owner vouches for a session from now on. It is void
+// if the session has got a newer handle since.
 type silence struct {
-	session SessionID
-	silent  bool
+	session    SessionID
+	generation uint64
+	silent     bool
 }
 
 // A requestKind says what a request does. Numbers are never reused.
@@ -94,6 +97,9 @@ const (
 	requestCloseSession requestKind = 4
 	requestExpire       requestKind = 5 // the leader's list of sessions that fell silent
 	requestReap         requestKind = 6 // the leader's list of containers and TTL znodes
+	requestResume       requestKind = 7 // takes a session over, or claims it
+	requestRelease      requestKind = 8 // lets go of a session, for whoever resumes it
+	requestWithdraw     requestKind = 9 // takes a claim back
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -106,8 +112,10 @@ type request struct {
 
 	ops []op // requestWrite (one) and requestMulti
 
-	timeoutMS int64    // requestOpenSession
-	password  [16]byte // requestOpenSession
+	timeoutMS int64    // requestOpenSession, requestResume
+	password  [16]byte // requestOpenSession, requestResume
+	yield     bool     // requestCloseSession: whoever claims the session may have it instead
+	claim     uint64   // requestWithdraw: the generation that the claim stands for
 
 	expiries []expiry // requestExpire
 	reaps    []reap   // requestReap
@@ -174,8 +182,8 @@ type result struct {
 	code      Code
 	zxid      ZXID
 	ops       []opResult // of a write or multi
-	session   SessionID  // of an open
-	timeoutMS int64      // of an open: as granted
+	session   SessionID  // of an open, and of a resume that took the session over
+	timeoutMS int64      // of the same: as granted
 }
 
 // An opResult is the answer to one operation.
@@ -207,4 +215,9 @@ type settings struct {
 	minSessionTimeoutMS int64
 	maxSessionTimeoutMS int64
 	ttlNodes            bool
+}
+
+// clampTimeout returns what is granted to whoever asks for a session's timeout.
+func (s *settings) clampTimeout(ms int64) int64 {
+	return min(max(ms, s.minSessionTimeoutMS), s.maxSessionTimeoutMS)
 }

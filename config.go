@@ -251,7 +251,7 @@ func (c *Config) members() []Member {
 // initCommand returns what starts the ensemble.
 func (c *Config) initCommand() *initCommand {
 	in := &initCommand{
-		version: formatVersion, ensemble: c.Name, timeMS: time.Now().UnixMilli(),
+		version: formatVersion, ensemble: c.Name, id: EnsembleID(max(randomUint64(), 1)), timeMS: time.Now().UnixMilli(),
 		settings: settings{
 			maxDataBytes:        int64(c.MaxDataBytes),
 			minSessionTimeoutMS: c.MinSessionTimeout.Milliseconds(),

@@ -30,7 +30,7 @@ import (
 //	REQUEST [member=1]        one batch with one request
 //	batch [member=1] [number=N] [incarnation=N] [observed=0x5] [touch-args]
 //	  REQUEST                 a line each
-//	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2]
+//	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2/GENERATION]
 //	counter PATH N            sets a parent's creation counter by hand
 //	wrap PATH [version=N] [aversion=N]   sets versions by hand
 //	get PATH, acl PATH [as=IDS], tree, sessions, members, state, ephemerals SESSION [prefix=P]
@@ -40,7 +40,10 @@ import (
 // A REQUEST is an operation, or one of
 //
 //	open [timeout=MS] [as=IDS]
-//	close SESSION
+//	close SESSION [yield]
+//	release SESSION
+//	resume SESSION [timeout=MS] [password=N]   N is not 0 for a wrong one
+//	withdraw SESSION CLAIM
 //	expire SESSION[/GENERATION/TOUCHED]…    what is left out is as in the state
 //	reap PATH[/CZXID/MZXID/CVERSION]…       with colons: /a:0x2:0x2:0
 //	multi                                   with an operation in each line below
@@ -55,7 +58,8 @@ import (
 //	add PATH N [version=N]
 //	setacl PATH A [version=N]
 //
-// with [session=0x2] [generation=1] [as=scheme:id,…] each. DATA is data=text,
+// with [session=0x2] [generation=N] [as=scheme:id,…] each; the generation is the
+// session's own if it is left out. DATA is data=text,
 // data=null, data=empty or data=*N (N bytes). A path that datadriven could not
 // read is a Go string in quotes.
 func TestScripts(t *testing.T) {
@@ -196,7 +200,7 @@ func (sc *script) member(l line) MemberID { return MemberID(sc.int(l, "member", 
 
 func (sc *script) init(l line) *initCommand {
 	in := &initCommand{
-		version: formatVersion, ensemble: "test", timeMS: sc.int(l, "ms", 1000),
+		version: formatVersion, ensemble: "test", id: 7, timeMS: sc.int(l, "ms", 1000),
 		settings: settings{
 			maxDataBytes: sc.int(l, "max-data", 1<<20), minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true,
 		},
@@ -258,7 +262,12 @@ func (sc *script) batch(l line, input string) string {
 				continue
 			}
 			for s := range strings.SplitSeq(v, ",") {
-				t.silences = append(t.silences, silence{SessionID(sc.number(s)), silent})
+				id, generation, given := strings.Cut(s, "/")
+				c := silence{session: SessionID(sc.number(id)), silent: silent}
+				if c.generation = sc.generation(c.session); given {
+					c.generation = uint64(sc.number(generation))
+				}
+				t.silences = append(t.silences, c)
 			}
 		}
 		b.touch = t
@@ -290,13 +299,23 @@ func (sc *script) request(l line, input string) request {
 		kind: requestWrite, session: SessionID(sc.int(l, "session", 0)), identities: sc.ids(l), timeMS: sc.clock,
 	}
 	if r.session != 0 {
-		r.generation = uint64(sc.int(l, "generation", 1))
+		r.generation = uint64(sc.int(l, "generation", int64(sc.generation(r.session))))
 	}
 	switch l.cmd {
 	case "open":
 		r.kind, r.timeoutMS, r.password = requestOpenSession, sc.int(l, "timeout", 10_000), [16]byte{1, 2, 3}
-	case "close":
-		r.kind, r.session, r.generation = requestCloseSession, SessionID(sc.number(sc.word(l, 0))), uint64(sc.int(l, "generation", 1))
+	case "close", "release":
+		r.kind, r.session, r.yield = requestCloseSession, SessionID(sc.number(sc.word(l, 0))), l.flag("yield")
+		r.generation = uint64(sc.int(l, "generation", int64(sc.generation(r.session))))
+		if l.cmd == "release" {
+			r.kind = requestRelease
+		}
+	case "resume":
+		r.kind, r.session = requestResume, SessionID(sc.number(sc.word(l, 0)))
+		r.timeoutMS, r.password = sc.int(l, "timeout", 0), [16]byte{1, 2, 3}
+		r.password[15] = byte(sc.int(l, "password", 0))
+	case "withdraw":
+		r.kind, r.session, r.claim = requestWithdraw, SessionID(sc.number(sc.word(l, 0))), uint64(sc.number(sc.word(l, 1)))
 	case "expire":
 		r.kind = requestExpire
 		for _, w := range l.positional() {
@@ -318,6 +337,14 @@ func (sc *script) request(l line, input string) request {
 		r.ops = []op{sc.op(l)}
 	}
 	return r
+}
+
+// generation returns that of a session, or the first if there is none.
+func (sc *script) generation(id SessionID) uint64 {
+	if ses, ok := sc.s.sessions.get(id); ok {
+		return ses.generation
+	}
+	return firstGeneration
 }
 
 func (sc *script) expiry(word string) expiry {
@@ -512,6 +539,12 @@ func (sc *script) printBatch(out *strings.Builder, cmd *command, eff *effects) {
 	for _, id := range eff.ended {
 		fmt.Fprintf(out, "  ended %v\n", id)
 	}
+	for _, id := range eff.moved {
+		fmt.Fprintf(out, "  moved %v\n", id)
+	}
+	for _, id := range eff.silenced {
+		fmt.Fprintf(out, "  silenced %v\n", id)
+	}
 	for _, ev := range eff.told() {
 		if len(results) == 1 && ev.ZXID == results[0].zxid {
 			fmt.Fprintf(out, "  %v %s\n", ev.Type, shown(ev.Path))
@@ -527,7 +560,10 @@ func printResult(out *strings.Builder, r *request, res *result) {
 	case res.code != codeOK:
 		fmt.Fprintf(out, " %s\n", codeName(res.code))
 		return
-	case r.kind == requestOpenSession:
+	case r.kind == requestResume && res.session == 0:
+		out.WriteString(" claimed\n")
+		return
+	case r.kind == requestOpenSession, r.kind == requestResume:
 		fmt.Fprintf(out, " session %#x timeout %d\n", uint64(res.session), res.timeoutMS)
 		return
 	case r.kind == requestMulti:
@@ -583,7 +619,7 @@ var codeNames = map[Code]string{
 	ErrBadVersion: "BadVersion", ErrNoChildrenForEphemerals: "NoChildrenForEphemerals", ErrNodeExists: "NodeExists",
 	ErrNotEmpty: "NotEmpty", ErrSessionExpired: "SessionExpired", ErrInvalidACL: "InvalidACL",
 	ErrSessionMoved: "SessionMoved", ErrTooLarge: "TooLarge", ErrNotANumber: "NotANumber", ErrOverflow: "Overflow",
-	ErrNoSpace: "NoSpace",
+	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed",
 }
 
 func codeName(c Code) string {
@@ -646,6 +682,12 @@ func (sc *script) show(l line) string {
 				ses.incarnation, ses.generation, ses.lastTouch(sc.s.members.get(ses.owner)))
 			if ses.silent {
 				b.WriteString(" silent")
+			}
+			if ses.released {
+				b.WriteString(" released")
+			}
+			if c := ses.claim; c != nil {
+				fmt.Fprintf(&b, " claimed by %v/%d for %#x timeout=%d", c.member, c.incarnation, c.generation, c.timeoutMS)
 			}
 			fmt.Fprintln(&b)
 		}

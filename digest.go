@@ -14,7 +14,7 @@ type Digest [sha256.Size]byte
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // digest computes the digest of s. It walks everything. What moves without a
-// zxid (touches, owners of sessions, group time) is left out.
+// zxid (touches, silence, group time) is left out.
 func (s *state) digest() Digest {
 	h := sha256.New()
 	e := newEncoder()
@@ -29,6 +29,11 @@ func (s *state) digest() Digest {
 		e.int(ses.timeoutMS)
 		e.bytes(ses.password[:])
 		e.ids(ses.identities)
+		e.uint(ses.generation)
+		e.bool(ses.released)
+		if ses.claim != nil {
+			e.uint(ses.claim.generation)
+		}
 		flush()
 	}
 	for it := range s.tree.nodes.all() {

@@ -74,9 +74,11 @@ func (c *change) size() int { return 160 + len(c.path) + len(c.node.data) }
 // effects is what applying a command does beside changing the state: it is for
 // this member's ears only and decides nothing.
 type effects struct {
-	changes []change    // in order
-	ended   []SessionID // sessions closed or expired
-	touched bool        // the proposer's sessions were extended
-	marked  bool        // group time was set
-	panic   string      // a defect, caught
+	changes  []change    // in order
+	ended    []SessionID // sessions closed or expired
+	moved    []SessionID // sessions with another owner or claim
+	silenced []SessionID // sessions that nobody vouches for from now on
+	touched  bool        // the proposer's sessions were extended
+	marked   bool        // group time was set
+	panic    string      // a defect, caught
 }

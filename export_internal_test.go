@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"coord/internal/replica"
 )
@@ -37,6 +38,47 @@ func HelloOf(c *Coordinator) []byte {
 	m := c.root.state().members.get(c.cfg.ID)
 	e.command(&command{kind: commandHello, group: c.root.id, member: m.id, hello: &helloCommand{expected: m.incarnation, nonce: 1}})
 	return e.buf.Bytes()
+}
+
+// SkipClock has the clock of c run ahead, as it does when the machine was
+// suspended or the process was paused.
+func SkipClock(c *Coordinator, d time.Duration) { c.root.clock.Skip(d) }
+
+// WriteThrough proposes a write of a handle without asking whether it has ended.
+func WriteThrough(ctx context.Context, s *Session, path string) error {
+	r := request{kind: requestWrite, session: s.id, generation: s.generation, ops: []op{{kind: opSetData, path: path, version: AnyVersion}}}
+	return answer(s.g, ctx, r)
+}
+
+// ClaimOnly proposes the resume of a session and waits for nothing but the log.
+func ClaimOnly(ctx context.Context, c *Coordinator, t Token) error {
+	return answer(c.root, ctx, request{kind: requestResume, session: t.session, password: t.password})
+}
+
+// ReleaseFor lets go of the session of s through c.
+func ReleaseFor(ctx context.Context, c *Coordinator, s *Session) error {
+	return answer(c.root, ctx, request{kind: requestRelease, session: s.id, generation: s.generation})
+}
+
+func answer(g *group, ctx context.Context, r request) error { //nolint:revive // the group is the receiver in all but name
+	res, err := g.submit(ctx, g.ctx, r, time.Minute)
+	if err != nil {
+		return err
+	}
+	return res.firstError().err()
+}
+
+// ForgedToken returns t with another ensemble, password or session.
+func ForgedToken(t Token, what string) Token {
+	switch what {
+	case "ensemble":
+		t.ensemble++
+	case "password":
+		t.password[15]++
+	case "session":
+		t.session += 1 << 40
+	}
+	return t
 }
 
 // FreeBytes returns what is free on the file system of dir.

@@ -213,6 +213,9 @@ func FuzzApply(f *testing.F) {
 	commandSeeds(f)
 	for _, r := range []request{
 		{kind: requestCloseSession, session: 1, generation: 1},
+		{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 9000},
+		{kind: requestRelease, session: 2, generation: 1},
+		{kind: requestWithdraw, session: 1, claim: 17},
 		{kind: requestExpire, expiries: []expiry{{1, 1, 1}, {2, 1, 0}}},
 		{kind: requestReap, reaps: []reap{{"/c", 7, 7, 1}, {"/c/ttl", 8, 8, 0}}},
 		{kind: requestMulti, ops: []op{{kind: opDelete, path: "/e", version: AnyVersion}, {kind: opCreate, path: "/x/y/z", parents: true}}},
@@ -221,7 +224,7 @@ func FuzzApply(f *testing.F) {
 	} {
 		e := newEncoder()
 		e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
-			incarnation: 1, number: 4, requests: []request{r}, touch: &touch{silences: []silence{{1, true}, {2, false}}},
+			incarnation: 1, number: 4, requests: []request{r}, touch: &touch{silences: []silence{{1, 1, true}, {2, 1, false}}},
 		}})
 		f.Add(bytes.Clone(e.buf.Bytes()))
 	}

@@ -117,11 +117,11 @@ func goldenCommands() map[string]*command {
 	}
 	touched := &command{kind: commandBatch, group: 3, member: 2, batch: &batchCommand{
 		incarnation: 1, number: 2, observed: 3, requests: []request{},
-		touch: &touch{markMS: 1_700_000_000_000, gapMS: 500, freeBytes: 1 << 41, lowOnSpace: true, silences: []silence{{9, true}, {10, false}}},
+		touch: &touch{markMS: 1_700_000_000_000, gapMS: 500, freeBytes: 1 << 41, lowOnSpace: true, silences: []silence{{9, 1, true}, {10, 1 << 41, false}}},
 	}}
 	return map[string]*command{
 		"init": {kind: commandInit, group: 1, member: 2, init: &initCommand{
-			version: 1, ensemble: "golden", timeMS: 1_700_000_000_000,
+			version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
 			settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
 			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer}},
 		}},
@@ -141,7 +141,10 @@ func goldenCommands() map[string]*command {
 			{kind: opCheck, path: "/a", version: AnyVersion}, {kind: opDelete, path: "/b", version: 4},
 		}}),
 		"request-open-session":  batch(request{kind: requestOpenSession, timeoutMS: 10_000, password: [16]byte{15: 0xff}}),
-		"request-close-session": batch(request{kind: requestCloseSession}),
+		"request-close-session": batch(request{kind: requestCloseSession, yield: true}),
+		"request-resume":        batch(request{kind: requestResume, timeoutMS: 20_000, password: [16]byte{0: 0xff, 15: 1}}),
+		"request-release":       batch(request{kind: requestRelease}),
+		"request-withdraw":      batch(request{kind: requestWithdraw, claim: 1 << 50}),
 		"request-expire":        batch(request{kind: requestExpire, expiries: []expiry{{0x55, 2, 77}, {0x56, 1, 1 << 50}}}),
 		"request-reap":          batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
 	}
@@ -159,7 +162,7 @@ var goldenResult = result{
 func goldenState() *state {
 	s := newState(rootGroup)
 	s.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: &initCommand{
-		version: 1, ensemble: "golden", timeMS: 1_700_000_000_000,
+		version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
 		settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
 		members:  []memberRecord{{id: 1, addr: "a:1"}, {id: 2, addr: "b:1"}, {id: 3, addr: "c:1", role: Observer}},
 	}}, 0)
@@ -168,7 +171,11 @@ func goldenState() *state {
 	}
 	applyRequests(s,
 		request{kind: requestOpenSession, timeoutMS: 5000, password: [16]byte{1, 15: 2}, identities: []ID{{"digest", "u:h"}}},
-		request{kind: requestOpenSession, timeoutMS: 6000})
+		request{kind: requestOpenSession, timeoutMS: 6000},
+		request{kind: requestOpenSession, timeoutMS: 7000},
+		request{kind: requestOpenSession, timeoutMS: 8000},
+		request{kind: requestResume, session: 3, timeoutMS: 9000},
+		request{kind: requestRelease, session: 4, generation: 1})
 	owned := func(id SessionID, path string) request {
 		r := writeOf(op{kind: opCreate, path: path, mode: Ephemeral, data: []byte{}})
 		r.session, r.generation = id, 1
@@ -185,14 +192,15 @@ func goldenState() *state {
 		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}))
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 		incarnation: 1, number: 3, observed: 1 << 40,
-		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, true}}},
+		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, 1, true}}},
 		requests: []request{
 			{kind: requestMulti, ops: []op{{kind: opCheck, path: "/p", version: AnyVersion}, {kind: opCheck, path: "/nope", version: AnyVersion}}},
 			writeOf(op{kind: opAdd, path: "/zookeeper/quota", delta: 7}),
 		},
 	}}, 1<<63)
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 2, batch: &batchCommand{
-		incarnation: 1, number: 1, touch: &touch{lowOnSpace: true, freeBytes: 1}, requests: []request{},
+		incarnation: 1, number: 1, touch: &touch{lowOnSpace: true, freeBytes: 1},
+		requests: []request{{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 6000}},
 	}}, 1)
 	s.apply(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 1, nonce: 2, addr: "y:1"}}, 0)
 	return s
@@ -204,6 +212,7 @@ func stateParts(s *state) any {
 		group    GroupID
 		version  uint32
 		ensemble string
+		id       EnsembleID
 		settings settings
 		zxid     ZXID
 		timeMS   int64
@@ -217,7 +226,7 @@ func stateParts(s *state) any {
 		members  []memberRecord
 	}
 	p := parts{
-		group: s.group, version: s.version, ensemble: s.ensemble, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
+		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
 		owners: slices.Collect(s.sessions.byOwner.all()), refs: slices.Collect(s.sessions.ephemerals.all()),
 		reapable: slices.Collect(s.tree.reapable.all()),
 	}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"coord/internal/clock"
 	"coord/internal/replica"
 )
 
@@ -43,8 +42,10 @@ type group struct {
 	cancel context.CancelCauseFunc // called by close and fail
 	wg     sync.WaitGroup          // every goroutine of the group
 
-	// lastTouch is when the first attempt of the last acknowledged touch began,
-	// as time since born; 0 before the first.
+	// clock is what deadlines and suspension are measured by. lastTouch is when the
+	// first attempt of the last acknowledged touch began, as clock tells it; 0
+	// before the first.
+	clock     *clock.Clock
 	lastTouch atomic.Int64
 	born      time.Time
 
@@ -65,6 +66,7 @@ type group struct {
 	signs    map[incarnationKey]time.Time // guarded by mu; when a process was last heard of, see expirer
 	silences map[SessionID]time.Time      // guarded by mu; when a session fell silent
 	role     replica.Role                 // guarded by mu
+	handleWork
 }
 
 // An incarnationKey names one process of a member.
@@ -76,9 +78,10 @@ type incarnationKey struct {
 func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g := &group{
 		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(),
-		born: time.Now(), joined: make(chan struct{}),
+		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
 	}
+	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn
@@ -108,6 +111,7 @@ func (g *group) publish(p *published, changes []change) {
 	p.seq = g.hub.history.add(changes)
 	g.pub.Store(p)
 	g.hub.signal()
+	g.settle(p.state)
 }
 
 // publishSnapshot makes a state visible that skips some changes.
@@ -131,55 +135,10 @@ func (g *group) observe(cmd *command, eff *effects, s *state) {
 			g.timeStoodStill.Store(false)
 		}
 	}
-	if !eff.touched && len(eff.ended) == 0 {
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if eff.touched {
-		now := time.Now()
-		if m := s.members.get(cmd.member); m != nil {
-			g.signs[incarnationKey{m.id, m.incarnation}] = now
-		}
-		for _, c := range cmd.batch.touch.silences {
-			g.silences[c.session] = now
-		}
+		g.sign(s.members.get(cmd.member))
 	}
-	for _, id := range eff.ended {
-		delete(g.silences, id)
-		if ses, ok := g.sessions[id]; ok {
-			delete(g.sessions, id)
-			ses.end(ErrSessionExpired)
-		}
-	}
-}
-
-// reconcileSessions ends the handles whose session is not in s: a snapshot does
-// not tell how they ended.
-func (g *group) reconcileSessions(s *state) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for id, ses := range g.sessions {
-		if have, ok := s.sessions.get(id); !ok || have.generation != ses.generation {
-			delete(g.sessions, id)
-			ses.end(ErrSessionExpired)
-		}
-	}
-}
-
-// adopt makes ses one of the handles that this process speaks for, unless the
-// session has ended meanwhile or this process is about to leave.
-func (g *group) adopt(ses *Session) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, ok := g.state().sessions.get(ses.id); !ok {
-		return ErrSessionExpired
-	}
-	if g.leaving {
-		return ErrClosed
-	}
-	g.sessions[ses.id] = ses
-	return nil
+	g.observeSessions(cmd, eff, s)
 }
 
 // leave has no session opened any more.
@@ -194,20 +153,6 @@ func (g *group) isLeaving() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.leaving
-}
-
-// release forgets a handle that has ended.
-func (g *group) release(ses *Session) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.sessions, ses.id)
-}
-
-// ownSessions returns the handles of this process in the order of their ids.
-func (g *group) ownSessions() []*Session {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.SortedFunc(maps.Values(g.sessions), func(a, b *Session) int { return int(int64(a.id) - int64(b.id)) })
 }
 
 // setRole takes note of a change of leadership. The host calls it.
@@ -254,11 +199,9 @@ func (g *group) failed() error {
 
 // sinceTouch returns how long ago the last acknowledged touch was begun.
 func (g *group) sinceTouch() time.Duration {
-	return time.Since(g.born) - time.Duration(g.lastTouch.Load())
+	last := time.Duration(g.lastTouch.Load())
+	return g.clock.Elapsed() - last
 }
-
-// touchedAt returns when the last acknowledged touch was begun.
-func (g *group) touchedAt() time.Time { return g.born.Add(time.Duration(g.lastTouch.Load())) }
 
 // sinceMark returns how long ago group time was seen to move.
 func (g *group) sinceMark() time.Duration {

@@ -32,6 +32,13 @@ func ParseSessionID(s string) (SessionID, error) {
 	return SessionID(n), err
 }
 
+// An EnsembleID tells one ensemble from all others, whatever their names: it is
+// drawn when the ensemble starts for the first time. It is never zero.
+type EnsembleID uint64
+
+// String returns for example "0x52fdfc072182654f".
+func (id EnsembleID) String() string { return fmt.Sprintf("0x%016x", uint64(id)) }
+
 // A MemberID names one member of an ensemble. It is never zero and never used
 // again, not even after the member was removed.
 type MemberID uint64

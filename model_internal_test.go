@@ -26,6 +26,7 @@ type model struct {
 
 	events []told      // of the batch at hand
 	ended  []SessionID // of the batch at hand
+	moved  []SessionID // of the batch at hand: got another owner or claim
 }
 
 type modelNode struct {
@@ -43,10 +44,23 @@ type modelNode struct {
 
 type modelSession struct {
 	timeoutMS   int64
+	password    [16]byte
 	member      MemberID
 	incarnation uint64
+	generation  uint64
 	silent      bool
+	released    bool
 	token       uint64 // what an expiry must name
+	claims      []modelClaim
+}
+
+// A modelClaim is one wish to have a session. The model keeps them all; the last
+// one counts.
+type modelClaim struct {
+	member                  MemberID
+	incarnation, generation uint64
+	timeoutMS               int64
+	withdrawn               bool
 }
 
 type modelMember struct {
@@ -198,7 +212,7 @@ func (m *model) spaceLow() bool {
 
 // batch returns the results of a batch and whether it was taken at all.
 func (m *model) batch(id MemberID, b *batchCommand) ([]result, bool) {
-	m.events, m.ended = nil, nil
+	m.events, m.ended, m.moved = nil, nil, nil
 	x := m.members[id]
 	if x == nil || x.incarnation == 0 || b.incarnation != x.incarnation || b.number != x.number+1 {
 		return nil, false
@@ -235,7 +249,8 @@ func (m *model) touch(id MemberID, x *modelMember, t *touch) {
 	x.touches++
 	x.touchedMS, x.low = m.timeMS, t.lowOnSpace
 	for _, c := range t.silences {
-		if s := m.sessions[c.session]; s != nil && s.member == id && s.incarnation == x.incarnation && s.silent != c.silent {
+		if s := m.sessions[c.session]; s != nil && s.member == id && s.incarnation == x.incarnation && s.generation == c.generation &&
+			!s.released && s.silent != c.silent {
 			s.silent, s.token = c.silent, x.touches
 		}
 	}
@@ -273,21 +288,44 @@ func (m *model) request(id MemberID, r *request) result {
 		m.zxid++
 		timeout := min(max(r.timeoutMS, 1000), 60_000)
 		x := m.members[id]
-		m.sessions[SessionID(m.zxid)] = &modelSession{timeoutMS: timeout, member: id, incarnation: x.incarnation, token: x.touches}
+		m.sessions[SessionID(m.zxid)] = &modelSession{
+			timeoutMS: timeout, password: r.password, member: id, incarnation: x.incarnation, generation: 1, token: x.touches,
+		}
 		return result{zxid: m.zxid, session: SessionID(m.zxid), timeoutMS: timeout}
 	case requestCloseSession:
 		m.zxid++
 		if c := m.session(r); c != 0 {
 			return result{zxid: m.zxid, code: c}
 		}
-		if r.session != 0 { // a member's own request has no session to close
+		if r.session != 0 && (!r.yield || !m.grant(r.session)) { // a member's own request has no session to close
 			m.end(r.session)
 		}
 	case requestExpire:
 		for _, e := range r.expiries {
-			if s := m.sessions[e.session]; s != nil && e.generation == 1 && e.touched == s.token {
+			if s := m.sessions[e.session]; s != nil && e.generation == s.generation && e.touched == s.token {
 				m.zxid++
-				m.end(e.session)
+				if !m.grant(e.session) {
+					m.end(e.session)
+				}
+			}
+		}
+	case requestResume:
+		m.zxid++
+		return m.resume(id, r)
+	case requestRelease:
+		m.zxid++
+		if c := m.session(r); c != 0 {
+			return result{zxid: m.zxid, code: c}
+		}
+		if s := m.sessions[r.session]; s != nil && !s.released && !m.grant(r.session) {
+			s.released, s.silent = true, true
+		}
+	case requestWithdraw:
+		m.zxid++
+		if s := m.sessions[r.session]; s != nil && len(s.claims) > 0 {
+			if c := &s.claims[len(s.claims)-1]; c.generation == r.claim && !c.withdrawn {
+				c.withdrawn = true
+				m.moved = append(m.moved, r.session)
 			}
 		}
 	case requestReap:
@@ -300,6 +338,45 @@ func (m *model) request(id MemberID, r *request) result {
 		}
 	}
 	return result{zxid: m.zxid}
+}
+
+func (m *model) resume(id MemberID, r *request) result {
+	s, x := m.sessions[r.session], m.members[id]
+	if s == nil {
+		return result{zxid: m.zxid, code: -112}
+	}
+	if s.password != r.password {
+		return result{zxid: m.zxid, code: -115}
+	}
+	s.claims = append(s.claims, modelClaim{
+		member: id, incarnation: x.incarnation, generation: uint64(m.zxid), timeoutMS: min(max(r.timeoutMS, 1000), 60_000),
+	})
+	dead := m.members[s.member].incarnation > s.incarnation
+	mine := s.member == id && s.incarnation == x.incarnation
+	if (dead || mine || s.released) && m.grant(r.session) {
+		return result{zxid: m.zxid, session: r.session, timeoutMS: s.timeoutMS}
+	}
+	m.moved = append(m.moved, r.session)
+	return result{zxid: m.zxid}
+}
+
+// grant gives a session to whoever claimed it last, if that process still runs.
+func (m *model) grant(id SessionID) bool {
+	s := m.sessions[id]
+	if s == nil || len(s.claims) == 0 {
+		return false
+	}
+	c := s.claims[len(s.claims)-1]
+	x := m.members[c.member]
+	if c.withdrawn || x.incarnation != c.incarnation {
+		return false
+	}
+	*s = modelSession{
+		timeoutMS: max(s.timeoutMS, c.timeoutMS), password: s.password,
+		member: c.member, incarnation: c.incarnation, generation: c.generation, token: x.touches,
+	}
+	m.moved = append(m.moved, id)
+	return true
 }
 
 func (m *model) end(id SessionID) {
@@ -332,7 +409,7 @@ func (m *model) session(r *request) Code {
 	if m.sessions[r.session] == nil {
 		return -112
 	}
-	if r.generation != 1 {
+	if r.generation != m.sessions[r.session].generation {
 		return -118
 	}
 	return 0
@@ -653,7 +730,8 @@ func (m *model) difference(s *state) string {
 	}
 	for id, want := range m.sessions {
 		got, ok := s.sessions.get(id)
-		if !ok || got.timeoutMS != want.timeoutMS || got.silent != want.silent || got.lastTouch(s.members.get(got.owner)) != want.token {
+		if !ok || got.timeoutMS != want.timeoutMS || got.silent != want.silent || got.generation != want.generation ||
+			got.released != want.released || got.owner != want.member || got.incarnation != want.incarnation || got.lastTouch(s.members.get(got.owner)) != want.token {
 			return fmt.Sprintf("session %v is %+v, want %+v", id, got, want)
 		}
 		slices.Sort(owned[id])

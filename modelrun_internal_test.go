@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 	t.Logf("%d operations in %d commands; %d znodes and %d sessions at the end; codes %v", g.count, len(g.log), len(g.m.nodes), len(g.m.sessions), g.codes)
 	for _, c := range []Code{
 		codeOK, ErrUnimplemented, ErrBadArguments, ErrNoNode, ErrNoAuth, ErrBadVersion, ErrNoChildrenForEphemerals, ErrNodeExists,
-		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrTooLarge, ErrNotANumber, ErrNoSpace,
+		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrAuthFailed, ErrTooLarge, ErrNotANumber, ErrNoSpace,
 	} {
 		if g.codes[c] == 0 && c != ErrUnimplemented {
 			t.Errorf("code %v was never answered: the generator does not reach it", c)
@@ -221,8 +221,8 @@ func (g *generator) compareEvents(eff effects) {
 			g.known = append(g.known, ev.Path)
 		}
 	}
-	if !slices.Equal(eff.ended, g.m.ended) {
-		g.t.Fatalf("command %d: ended %v, want %v", len(g.log), eff.ended, g.m.ended)
+	if !slices.Equal(eff.ended, g.m.ended) || !slices.Equal(eff.moved, g.m.moved) {
+		g.t.Fatalf("command %d: ended %v and moved %v, want %v and %v", len(g.log), eff.ended, eff.moved, g.m.ended, g.m.moved)
 	}
 }
 
@@ -232,9 +232,23 @@ func (g *generator) touch() *touch {
 		t.markMS, t.gapMS = g.clock, int64(g.r.IntN(70_000)-100)
 	}
 	for g.one(4) {
-		t.silences = append(t.silences, silence{g.session(), g.one(2)})
+		t.silences = append(t.silences, g.silence())
 	}
 	return t
+}
+
+func (g *generator) silence() silence {
+	c := silence{session: g.session(), silent: g.one(2)}
+	c.generation = g.generation(c.session)
+	return c
+}
+
+// generation returns that of a session, mostly.
+func (g *generator) generation(id SessionID) uint64 {
+	if s := g.m.sessions[id]; s != nil && !g.one(50) {
+		return s.generation
+	}
+	return pick(g, 0, 1, 2, uint64(g.m.zxid))
 }
 
 // session returns the id of a session: mostly one that exists.
@@ -254,16 +268,18 @@ func (g *generator) request() request {
 	r := request{kind: requestWrite, timeMS: g.clock + int64(g.r.IntN(20_000)) - 10_000, identities: g.identities()}
 	g.count++
 	if g.one(2) {
-		r.session, r.generation = g.session(), 1
-		if g.one(50) {
-			r.generation = 2
-		}
+		r.session = g.session()
+		r.generation = g.generation(r.session)
 	}
 	switch n := g.r.IntN(100); {
 	case n < 4 && len(g.m.sessions) < 12:
-		r.kind, r.timeoutMS = requestOpenSession, int64(g.r.IntN(100_000))
+		r.kind, r.timeoutMS, r.password = requestOpenSession, int64(g.r.IntN(100_000)), [16]byte{byte(g.r.IntN(256))}
 	case n < 5:
-		r.kind, r.session, r.generation = requestCloseSession, g.session(), 1
+		r.kind, r.session, r.yield = pick(g, requestCloseSession, requestRelease), g.session(), g.one(2)
+		r.generation = g.generation(r.session)
+		if r.kind == requestRelease {
+			r.yield = false
+		}
 	case n < 6:
 		r.kind = requestExpire
 		for range g.r.IntN(3) {
@@ -274,7 +290,9 @@ func (g *generator) request() request {
 		for range g.r.IntN(4) {
 			r.reaps = append(r.reaps, g.reap())
 		}
-	case n < 18:
+	case n < 12:
+		g.resumption(&r)
+	case n < 21:
 		r.kind, r.ops = requestMulti, []op{}
 		for range g.r.IntN(6) {
 			r.ops = append(r.ops, g.op())
@@ -286,8 +304,24 @@ func (g *generator) request() request {
 	return r
 }
 
+// resumption has a session resumed or a claim withdrawn.
+func (g *generator) resumption(r *request) {
+	r.kind, r.session, r.generation, r.timeoutMS = requestResume, g.session(), 0, int64(g.r.IntN(100_000))-1000
+	s := g.m.sessions[r.session]
+	if s != nil && !g.one(20) {
+		r.password = s.password
+	}
+	if g.one(3) {
+		r.kind, r.timeoutMS, r.password, r.claim = requestWithdraw, 0, [16]byte{}, uint64(g.m.zxid)
+		if s != nil && len(s.claims) > 0 {
+			r.claim = pick(g, s.claims...).generation
+		}
+	}
+}
+
 func (g *generator) expiry() expiry {
-	e := expiry{session: g.session(), generation: 1}
+	e := expiry{session: g.session()}
+	e.generation = g.generation(e.session)
 	if s := g.m.sessions[e.session]; s != nil {
 		e.touched = s.token
 	}

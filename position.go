@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"strconv"
 	"strings"
@@ -38,11 +37,7 @@ func (p groupPosition) before(z ZXID, index uint32) bool {
 }
 
 // ensembleMark returns what tells the Positions of one ensemble from another's.
-func ensembleMark(s *state) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(s.ensemble))
-	return h.Sum64()
-}
+func ensembleMark(s *state) uint64 { return uint64(s.id) }
 
 // positionOf returns the Position of a place in one group.
 func positionOf(s *state, p groupPosition) Position {

@@ -287,9 +287,7 @@ func (p *proposer) abandon(batch []*pending) {
 // may be out of date while the log is replayed; the compare-and-set then fails
 // and is tried again.
 func (p *proposer) join(ctx context.Context) error {
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails
-	nonce := binary.BigEndian.Uint64(random[:])
+	nonce := randomUint64()
 	for ctx.Err() == nil {
 		if err := p.g.barrier(ctx); err != nil {
 			return err
@@ -317,6 +315,12 @@ func (p *proposer) join(ctx context.Context) error {
 		})
 	}
 	return context.Cause(ctx)
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // admitted checks that the group takes this member.
@@ -355,7 +359,7 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	clear(b.requests) // what they refer to must not live on
 	p.requests = b.requests
 	frozen := p.enc.buf.Bytes()
-	first := time.Since(p.g.born)
+	first := p.g.clock.Elapsed()
 	rec, err := p.repeat(ctx, b.number, frozen)
 	if err != nil {
 		return err
@@ -460,10 +464,10 @@ func (p *proposer) touched(first time.Duration) { p.g.lastTouch.Store(max(int64(
 
 // silence has the next touch say that this process no longer speaks for a
 // session.
-func (p *proposer) silence(id SessionID) {
+func (p *proposer) silence(id SessionID, generation uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.silences = append(p.silences, silence{id, true})
+	p.silences = append(p.silences, silence{id, generation, true})
 }
 
 // reportDisk sets what the next touch says of the disk.

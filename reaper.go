@@ -180,6 +180,13 @@ func (g *group) proposeForMember(r request) {
 	}
 }
 
+// sign takes note that a process was heard of.
+func (g *group) sign(m *memberRecord) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.signs[incarnationKey{m.id, m.incarnation}] = time.Now()
+}
+
 // lastSign returns when a process was last heard of, as far as this member knows.
 func (g *group) lastSign(k incarnationKey) time.Time {
 	g.mu.Lock()

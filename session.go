@@ -1,18 +1,21 @@
 package coord
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"sync"
 	"time"
 )
 
 // A SessionState says how a session stands, as far as this process knows.
 //
-//	Connected <-> Suspended -> Expired
-//	     \____________\______> Closed
+//	Connected <-> Suspended
+//	     \____________\______> Expired or Closed
 type SessionState uint8
 
 // The states of a session. Expired and Closed are terminal.
@@ -25,7 +28,8 @@ const (
 	// Expired sessions have ended: the ensemble expired them, or their own deadline
 	// has passed.
 	Expired
-	// Closed sessions were ended by Close.
+	// Closed handles were ended by Close or HandOver, or their session was resumed
+	// by another handle.
 	Closed
 )
 
@@ -48,7 +52,9 @@ func (s SessionState) String() string {
 type SessionOptions struct {
 	// Timeout is how long the session outlives the silence of its process. The
 	// ensemble grants it between its own bounds ([Config.MinSessionTimeout],
-	// [Config.MaxSessionTimeout]). Zero means [Config.SessionTimeout].
+	// [Config.MaxSessionTimeout]). Zero means [Config.SessionTimeout], and for
+	// [Coordinator.Resume] what the session has. A resume can only make it longer:
+	// the process that had the session until then may count on the old one.
 	Timeout time.Duration
 
 	_ struct{}
@@ -57,23 +63,32 @@ type SessionOptions struct {
 // A Session is one liveness shared with the ensemble: the ephemeral znodes that
 // are created through it are deleted, all in one write, when it ends. It has the
 // same methods as a [Coordinator], is safe for concurrent use, and is made by
-// [Coordinator.NewSession].
+// [Coordinator.NewSession] or, from the token of one that exists, by
+// [Coordinator.Resume].
 //
 // A session ends when it is closed, when its Coordinator is closed, and when the
 // ensemble has heard nothing of its process for the timeout. The handle itself
 // ends, by this process's clock, before the ensemble can give its ephemerals
 // away: a twentieth of the timeout earlier, counted from the start of the last
-// sign of life that was acknowledged.
+// sign of life that was acknowledged. That clock counts suspensions of the
+// machine, and leaps of the wall clock as well.
 type Session struct {
 	c          *Coordinator
 	g          *group // the root group, which keeps the sessions
 	id         SessionID
-	generation uint64
+	generation uint64 // of this handle: another is refused by the ensemble
+	password   [16]byte
 	timeout    time.Duration
+	patience   time.Duration // the handle ends when the last acknowledged touch is older
 	identities []ID
 
 	ctx    context.Context // ends with the handle
 	cancel context.CancelCauseFunc
+
+	// mu is a leaf, but for the lock inside ctx.
+	mu      sync.Mutex
+	state   SessionState  // guarded by mu; as of the last look
+	changed chan struct{} // guarded by mu; closed when state changes
 }
 
 // ID returns the session's id. It is zero for no session that is open.
@@ -82,44 +97,111 @@ func (s *Session) ID() SessionID { return s.id }
 // Timeout returns the timeout that the ensemble granted.
 func (s *Session) Timeout() time.Duration { return s.timeout }
 
-// Context ends with the session; its cause is [ErrSessionExpired] or [ErrClosed].
-func (s *Session) Context() context.Context { return s.ctx }
+// Token returns what resumes the session, in this process or in another. It is a
+// secret.
+func (s *Session) Token() Token {
+	return Token{ensemble: s.g.state().id, session: s.id, password: s.password}
+}
+
+// Context ends with the handle. Its cause is [ErrSessionExpired] when the
+// session's time has run out, [ErrSessionMoved] when another handle has resumed
+// the session, and [ErrClosed] when it was closed or handed over.
+//
+// Its methods compare the clock with the session's deadline: a process that was
+// paused and asks Err, or Done in a select, learns of the end before it does
+// anything else. Contexts derived from it follow as soon as the process gets to
+// it; asked directly it is exact.
+func (s *Session) Context() context.Context { return sessionContext{s} }
 
 // State returns how the session stands now.
 func (s *Session) State() SessionState {
-	err := s.alive()
-	switch {
-	case err == nil && s.g.suspended():
-		return Suspended
-	case err == nil:
-		return Connected
-	case s.closedByUser():
+	state, _ := s.look()
+	return state
+}
+
+// States yields how the session stands, and then each change, until the session
+// has ended or ctx has. A reader that is slow may miss states in between, never
+// the latest: what it is given was true when it asked.
+func (s *Session) States(ctx context.Context) iter.Seq[SessionState] {
+	return func(yield func(SessionState) bool) {
+		for last := SessionState(0); ; {
+			state, changed := s.look()
+			if state != last && !yield(state) || state.terminal() {
+				return
+			}
+			last = state
+			select {
+			case <-changed:
+			case <-s.ctx.Done():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (s SessionState) terminal() bool { return s == Expired || s == Closed }
+
+// look returns the present state and a channel that is closed when it changes.
+func (s *Session) look() (SessionState, <-chan struct{}) {
+	state := Connected
+	if err := s.alive(); err != nil {
+		state = stateOf(err)
+	} else if s.g.suspended() {
+		state = Suspended
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.becomeLocked(state)
+	return s.state, s.changed
+}
+
+// stateOf returns the state of a handle that ended for a reason.
+func stateOf(cause error) SessionState {
+	if errors.Is(cause, ErrClosed) || errors.Is(cause, ErrSessionMoved) {
 		return Closed
 	}
 	return Expired
 }
 
-// deadline returns when the handle ends unless another sign of life is
-// acknowledged.
-func (s *Session) deadline() time.Time {
-	return s.g.touchedAt().Add(s.timeout - driftOf(s.timeout))
+// becomeLocked is the only way from one state to another. What is terminal stays.
+func (s *Session) becomeLocked(state SessionState) {
+	if s.state == state || s.state.terminal() {
+		return
+	}
+	s.state = state
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // alive returns nil while the handle may be used. It compares the clock, so that
 // a process that was paused learns of the end before it does anything else.
 func (s *Session) alive() error {
-	if s.ctx.Err() == nil && s.id != 0 && time.Now().After(s.deadline()) {
+	if s.ctx.Err() == nil {
+		if s.id == 0 || s.g.sinceTouch() <= s.patience {
+			return nil
+		}
 		s.g.giveUp(s)
 	}
-	return context.Cause(s.ctx)
+	return cmp.Or(context.Cause(s.ctx), error(ErrSessionExpired))
 }
 
 func (s *Session) ended() bool { return s.ctx.Err() != nil }
 
 func (s *Session) closedByUser() bool { return errors.Is(context.Cause(s.ctx), ErrClosed) }
 
-// end makes the handle useless. It may be called with locks held.
-func (s *Session) end(err error) { s.cancel(err) }
+// end makes the handle useless, and reports whether it was not before. It may be
+// called with locks held.
+func (s *Session) end(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.terminal() {
+		return false
+	}
+	s.cancel(err)
+	s.becomeLocked(stateOf(context.Cause(s.ctx)))
+	return true
+}
 
 // Close ends the session: its ephemerals are deleted before Close returns nil.
 // If no quorum answers within [Config.CloseTimeout], the session is left to
@@ -131,20 +213,48 @@ func (s *Session) Close() error {
 }
 
 func (s *Session) close(ctx context.Context) error {
-	if s.ended() {
+	if s.ended() || !s.end(ErrClosed) {
 		return nil
 	}
-	s.end(ErrClosed)
 	s.g.release(s)
 	res, err := s.g.submit(ctx, s.g.ctx, s.closeRequest(), s.c.cfg.CloseTimeout)
 	if err == nil {
 		err = res.firstError().err()
 	}
-	if gone := err == nil || errors.Is(err, ErrSessionExpired); gone {
+	if gone := err == nil || errors.Is(err, ErrSessionExpired) || errors.Is(err, ErrSessionMoved); gone {
 		return nil
 	}
-	s.g.proposer.silence(s.id)
+	s.g.proposer.silence(s.id, s.generation)
 	return &OpError{Op: "closeSession", Err: fmt.Errorf("session %v is left to expire: %w", s.id, err)}
+}
+
+// HandOver ends the handle and lets go of the session: from then on whoever has
+// its token resumes it at once, and its ephemerals stay until then, at most for
+// the session's timeout. Calls under way on the handle end.
+//
+// If the ensemble does not answer in time, the handle has ended all the same, and
+// the error says so: the session can be resumed when its timeout has run out.
+func (s *Session) HandOver(ctx context.Context) error {
+	if err := s.alive(); err != nil {
+		return &OpError{Op: "handOver", Err: err}
+	}
+	if !s.end(ErrClosed) {
+		return &OpError{Op: "handOver", Err: context.Cause(s.ctx)}
+	}
+	s.g.release(s)
+	r := request{kind: requestRelease, session: s.id, generation: s.generation}
+	res, err := s.g.submit(ctx, s.g.ctx, r, s.c.cfg.OperationTimeout)
+	if err == nil {
+		err = res.firstError().err()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrSessionExpired) && !errors.Is(err, ErrSessionMoved):
+		s.g.proposer.silence(s.id, s.generation)
+		err = fmt.Errorf("session %v was not released and waits for its timeout: %w", s.id, err)
+	}
+	return &OpError{Op: "handOver", Err: err}
 }
 
 func (s *Session) closeRequest() request {
@@ -152,20 +262,24 @@ func (s *Session) closeRequest() request {
 }
 
 // giveUp ends a handle whose deadline has passed. The session may still be alive
-// in the ensemble, which then learns that nobody speaks for it any more.
+// in the ensemble, which then learns that nobody speaks for it any more: whoever
+// claims it has it, else it ends.
 func (g *group) giveUp(s *Session) {
-	g.release(s)
-	if s.ctx.Err() != nil {
+	if !s.end(ErrSessionExpired) {
 		return
 	}
-	s.end(ErrSessionExpired)
+	g.release(s)
 	g.log.Warn("session deadline passed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
-	g.proposer.silence(s.id)
-	g.closeInBackground(s.closeRequest())
+	r := s.closeRequest()
+	r.yield = true
+	g.letGo(r)
 }
 
-// closeInBackground proposes the end of a session that nobody waits for.
-func (g *group) closeInBackground(r request) {
+// letGo proposes the end or the release of a session that nobody here uses any
+// more, and does not wait for it. The session is silent from the next touch on, or
+// touches would keep it alive if this request were lost.
+func (g *group) letGo(r request) {
+	g.proposer.silence(r.session, r.generation)
 	r.timeMS = time.Now().UnixMilli()
 	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
 		g.log.Debug("session is left to expire", slog.String("session", r.session.String()), slog.Any("err", err))
@@ -189,11 +303,11 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	if err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
-	s := &Session{c: c, g: g, id: res.session, generation: 1, timeout: time.Duration(res.timeoutMS) * time.Millisecond}
-	s.ctx, s.cancel = context.WithCancelCause(g.ctx)
+	s := g.newSession(c, res.session, firstGeneration, res.timeoutMS)
+	s.password = r.password
 	if err := g.adopt(s); err != nil {
 		s.end(err)
-		g.closeInBackground(s.closeRequest())
+		g.letGo(s.closeRequest())
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	return s, nil
@@ -208,22 +322,38 @@ func (g *group) closeOrphan(q *pending) {
 		return
 	}
 	if q.err == nil && q.result.code == codeOK {
-		g.closeInBackground(request{kind: requestCloseSession, session: q.result.session, generation: 1})
+		g.letGo(request{kind: requestCloseSession, session: q.result.session, generation: firstGeneration})
 	}
 }
 
-// runDeadlines ends the handles whose deadline has passed.
-func (g *group) runDeadlines() {
-	tick := time.NewTicker(g.timing.expireEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-g.ctx.Done():
-			return
-		}
-		for _, s := range g.ownSessions() {
-			_ = s.alive() // ends it if its time has come
-		}
-	}
+// A sessionContext is the context of a handle. What it holds is a pointer, so
+// that equal handles have equal contexts.
+type sessionContext struct{ s *Session }
+
+// Deadline implements [context.Context]. A session's deadline moves with each
+// acknowledged touch, so there is none to tell.
+func (c sessionContext) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+
+// Done implements [context.Context]. The channel is that of a context of the
+// standard library, and Value knows that, so contexts derived from this one need
+// no goroutine to follow it.
+func (c sessionContext) Done() <-chan struct{} {
+	_ = c.s.alive()
+	return c.s.ctx.Done()
 }
+
+// Err implements [context.Context].
+func (c sessionContext) Err() error {
+	_ = c.s.alive()
+	return c.s.ctx.Err()
+}
+
+// Value implements [context.Context]. [context.Cause] asks here, which is why
+// the clock is compared.
+func (c sessionContext) Value(key any) any {
+	_ = c.s.alive()
+	return c.s.ctx.Value(key)
+}
+
+// String returns for example "session 0x000000000000002a".
+func (c sessionContext) String() string { return "session " + c.s.id.String() }

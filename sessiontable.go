@@ -11,7 +11,7 @@ import (
 type session struct {
 	id         SessionID
 	timeoutMS  int64
-	password   [16]byte // what a client shows to resume it
+	password   [16]byte // what whoever resumes it must show
 	identities []ID     // authenticated at opening
 
 	// owner and incarnation name the process that speaks for the session. While
@@ -19,8 +19,9 @@ type session struct {
 	owner       MemberID
 	incarnation uint64
 
-	// generation counts the handles this session has had. A request carries the
-	// generation of its handle and an older one is refused.
+	// generation names the newest handle: it is 1 for the one that opened the
+	// session and, for one that resumed it, the zxid of the resume. A request
+	// carries the generation of its handle and any other is refused.
 	generation uint64
 
 	// silent says that the owner does not vouch for the session: its touches do
@@ -30,6 +31,26 @@ type session struct {
 	// touched is the number of its owner's last touch when the session was opened,
 	// resumed, fell silent or spoke again. lastTouch says what counts now.
 	touched uint64
+
+	// released says that the owner has let go: whoever resumes the session has it
+	// at once. A released session is silent.
+	released bool
+
+	// claim says who has the session when its timeout runs out; nil is nobody.
+	claim *claim
+}
+
+// firstGeneration is that of the handle that opened a session: lower than any
+// zxid of a resume.
+const firstGeneration = 1
+
+// A claim is the wish of a process to have a session that another may still use.
+// It is immutable.
+type claim struct {
+	member      MemberID
+	incarnation uint64
+	generation  uint64 // of the handle that it would make, see session
+	timeoutMS   int64  // as granted
 }
 
 // A sessionOwner is a key of the index that finds the sessions of one process
@@ -79,8 +100,10 @@ func lessEphemeral(a, b ephemeralRef) bool {
 //	S1  byOwner has exactly one key for each session
 //	S2  ephemerals has exactly the ephemeral znodes of the tree, under their owner
 //	S3  the owner of an ephemeral is a session of the table
-//	S4  a session's owner is a member record, and its incarnation is not above
-//	    the record's
+//	S4  a session's owner, and whoever claims it, is a member record, and the
+//	    incarnation is not above the record's
+//	S5  a claim is newer than the session's generation
+//	S6  a released session is silent
 type sessionTable struct {
 	byID       ordered[*session]
 	byOwner    ordered[sessionOwner]
@@ -164,6 +187,26 @@ func (s *session) lastTouch(m *memberRecord) uint64 {
 	return m.helloTouches
 }
 
+// sessionFault returns what breaks S4, S5 or S6 in a session.
+func (s *state) sessionFault(ses *session) error {
+	ran := func(id MemberID, incarnation uint64) bool {
+		m := s.members.get(id)
+		return m != nil && incarnation <= m.incarnation
+	}
+	c := ses.claim
+	switch {
+	case !ran(ses.owner, ses.incarnation):
+		return fmt.Errorf("S4: session %v is owned by %v in incarnation %d", ses.id, ses.owner, ses.incarnation)
+	case c != nil && !ran(c.member, c.incarnation):
+		return fmt.Errorf("S4: session %v is claimed by %v in incarnation %d", ses.id, c.member, c.incarnation)
+	case c != nil && c.generation <= ses.generation:
+		return fmt.Errorf("S5: session %v of generation %d has a claim for generation %d", ses.id, ses.generation, c.generation)
+	case ses.released && !ses.silent:
+		return fmt.Errorf("S6: session %v is released and not silent", ses.id)
+	}
+	return nil
+}
+
 func (s *state) sessionViolations() iter.Seq[error] {
 	return func(yield func(error) bool) {
 		t := &s.sessions
@@ -174,8 +217,7 @@ func (s *state) sessionViolations() iter.Seq[error] {
 			if _, ok := t.byOwner.get(ses.ownerKey()); !ok && !yield(fmt.Errorf("S1: session %v has no owner key", ses.id)) {
 				return
 			}
-			m := s.members.get(ses.owner)
-			if (m == nil || ses.incarnation > m.incarnation) && !yield(fmt.Errorf("S4: session %v is owned by %v in incarnation %d", ses.id, ses.owner, ses.incarnation)) {
+			if fault := s.sessionFault(ses); fault != nil && !yield(fault) {
 				return
 			}
 		}

@@ -28,7 +28,7 @@ const (
 	frameNodes    = 5
 	frameEnd      = 6
 
-	leastSession = 26 // bytes of an element
+	leastSession = 28 // bytes of an element
 	leastZnode   = 16
 
 	frameTarget   = 256 << 10 // a frame of many elements is closed at this size, in bytes
@@ -94,11 +94,12 @@ func (w *snapshotWriter) frame() error {
 
 func (w *snapshotWriter) head(s *state) error {
 	e := w.enc
-	e.array(7)
+	e.array(8)
 	e.kind(frameHead)
 	e.uint(formatVersion)
 	e.uint(uint64(s.group))
 	e.string(s.ensemble)
+	e.uint(uint64(s.id))
 	e.uint(uint64(s.zxid))
 	e.int(s.timeMS)
 	e.array(2)
@@ -252,7 +253,7 @@ func (d *decoder) memberRecord() *memberRecord {
 }
 
 func (e *encoder) session(s *session) {
-	e.array(9)
+	e.array(11)
 	e.uint(uint64(s.id))
 	e.int(s.timeoutMS)
 	e.bytes(s.password[:])
@@ -262,15 +263,31 @@ func (e *encoder) session(s *session) {
 	e.uint(s.generation)
 	e.bool(s.silent)
 	e.uint(s.touched)
+	e.bool(s.released)
+	if s.claim == nil {
+		e.null()
+		return
+	}
+	e.array(4)
+	e.member(s.claim.member)
+	e.uint(s.claim.incarnation)
+	e.uint(s.claim.generation)
+	e.int(s.claim.timeoutMS)
 }
 
 func (d *decoder) session() *session {
-	d.array(9)
+	d.array(11)
 	s := &session{id: SessionID(d.uint()), timeoutMS: d.int()}
 	d.password(&s.password)
 	s.identities = d.ids()
 	s.owner = MemberID(d.uint())
-	s.incarnation, s.generation, s.silent, s.touched = d.uint(), d.uint(), d.bool(), d.uint()
+	s.incarnation, s.generation, s.silent, s.touched, s.released = d.uint(), d.uint(), d.bool(), d.uint(), d.bool()
+	if d.isNil() {
+		d.null()
+		return s
+	}
+	d.array(4)
+	s.claim = &claim{member: MemberID(d.uint()), incarnation: d.uint(), generation: d.uint(), timeoutMS: d.int()}
 	return s
 }
 
@@ -422,14 +439,14 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 	if version > formatVersion {
 		d.newer(version)
 	}
-	if fields != 7 || version == 0 {
+	if fields != 8 || version == 0 {
 		d.fail("head of version %d with %d fields", version, fields)
 	}
 	group := GroupID(d.uint())
 	if d.err == nil && group != r.s.group {
 		d.fail("it is of group %v, want group %v", group, r.s.group)
 	}
-	r.s.ensemble, r.s.zxid, r.s.timeMS = d.string(), ZXID(d.uint()), d.int()
+	r.s.ensemble, r.s.id, r.s.zxid, r.s.timeMS = d.string(), EnsembleID(d.uint()), ZXID(d.uint()), d.int()
 	d.array(2)
 	r.s.version, r.s.settings = uint32(d.small(1<<31)), d.settings()
 	if r.s.version > formatVersion {

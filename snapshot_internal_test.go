@@ -140,11 +140,12 @@ func TestSnapshotBitFlips(t *testing.T) {
 func TestSnapshotVersions(t *testing.T) {
 	head := func(version, inForce uint64) []byte {
 		e := newEncoder()
-		e.array(7)
+		e.array(8)
 		e.kind(frameHead)
 		e.uint(version)
 		e.uint(uint64(rootGroup))
 		e.string("e")
+		e.uint(0)
 		e.uint(0)
 		e.int(0)
 		e.array(2)

@@ -13,6 +13,7 @@ type state struct {
 	group    GroupID
 	version  uint32 // the format version in force; 0 before the init command
 	ensemble string
+	id       EnsembleID
 	settings settings
 	zxid     ZXID
 	timeMS   int64 // group time: milliseconds since 1970, never falls

@@ -34,10 +34,12 @@ func (r Role) String() string {
 // A Status is what one member knows of itself and its ensemble at one moment.
 type Status struct {
 	Ensemble string
-	Member   MemberID
-	Role     Role
-	Leader   MemberID // 0: none is known
-	Term     uint64   // of raft
+	// EnsembleID is zero before this member has caught up.
+	EnsembleID EnsembleID
+	Member     MemberID
+	Role       Role
+	Leader     MemberID // 0: none is known
+	Term       uint64   // of raft
 
 	// HasQuorum says that a quorum has acknowledged this member's last sign of
 	// life in time.
@@ -60,7 +62,7 @@ func (c *Coordinator) Status() Status {
 	s := c.root.state()
 	role := c.root.currentRole()
 	st := Status{
-		Ensemble: c.cfg.Name, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
+		Ensemble: c.cfg.Name, EnsembleID: s.id, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
 		HasQuorum: c.ctx.Err() == nil && !c.root.suspended(),
 		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.open(),
 		MaxDataBytes:      int(s.settings.maxDataBytes),

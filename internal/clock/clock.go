@@ -1,0 +1,106 @@
+// Package clock measures how much time has passed for the world outside this
+// process, also while its machine was suspended. Go's monotonic clock stands still
+// then, and a process that trusts it believes to hold what the ensemble has long
+// given to others.
+package clock
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Clock tells how much time has passed since it was made: the monotonic clock
+// of the process, plus every suspension of the machine that the operating system
+// reports, plus every leap by which the wall clock got ahead of both. A wall clock
+// that is set back takes nothing away: the clock never goes back, and never runs
+// slower than the monotonic clock.
+//
+// It may so run ahead of the truth, when somebody sets the wall clock forward.
+// That is the safe side for whoever gives up something by this clock.
+//
+// All methods may be called concurrently. The zero value is not ready: see [New].
+type Clock struct {
+	read    func() (mono, wall time.Duration) // since the start, at one moment
+	suspend func() time.Duration              // how long the machine was suspended since some moment
+	first   time.Duration                     // what suspend said at the start
+	ahead   atomic.Int64                      // by how much the clock is ahead of the monotonic one
+	seen    atomic.Pointer[sight]             // what the last look found
+
+	mu        sync.Mutex
+	suspended time.Duration // guarded by mu; what the system has reported since the start
+}
+
+// A sight is what one thorough look at the clocks found.
+type sight struct {
+	at   time.Duration // by the monotonic clock
+	gap  time.Duration // how far the wall clock was ahead of the monotonic one
+	lead time.Duration // how far it was ahead of that and of suspensions
+}
+
+const (
+	// lookEvery is how long the system is not asked for suspensions while the
+	// wall clock keeps pace with the monotonic one: asking costs a system call, and
+	// a suspension shows in the wall clock as well.
+	lookEvery = time.Millisecond
+
+	// jitter is by how much clocks may move against each other before that is taken
+	// for more than two readings not being made at one moment.
+	jitter = time.Millisecond
+	// setBack is by how much it must fall behind to have been set back.
+	setBack = 10 * time.Millisecond
+)
+
+// New returns a clock that starts now.
+func New() *Clock {
+	start := time.Now()
+	wall := start.UnixNano()
+	return newClock(func() (time.Duration, time.Duration) {
+		now := time.Now()
+		return now.Sub(start), time.Duration(now.UnixNano() - wall)
+	}, suspended)
+}
+
+func newClock(read func() (mono, wall time.Duration), suspend func() time.Duration) *Clock {
+	c := &Clock{read: read, suspend: suspend, first: suspend()}
+	c.seen.Store(&sight{})
+	return c
+}
+
+// Elapsed returns how much time has passed since the clock was made.
+func (c *Clock) Elapsed() time.Duration {
+	mono, wall := c.read()
+	gap := wall - mono
+	if s := c.seen.Load(); mono-s.at >= lookEvery || gap-s.gap > jitter || s.gap-gap > jitter {
+		c.look(mono, gap)
+	}
+	return mono + time.Duration(c.ahead.Load())
+}
+
+// look compares the clocks and puts what it finds into ahead.
+func (c *Clock) look(mono, gap time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.seen.Load()
+	if mono < s.at {
+		return // somebody has looked since
+	}
+	ahead := time.Duration(0)
+	if d := c.suspend() - c.first; d > c.suspended+jitter {
+		ahead += d - c.suspended
+		c.suspended = d
+	}
+	lead := gap - c.suspended
+	switch {
+	case lead > s.lead:
+		ahead += lead - s.lead
+	case lead > s.lead-setBack:
+		lead = s.lead // or what comes back of it would count as a leap
+	}
+	c.ahead.Add(int64(ahead))
+	c.seen.Store(&sight{at: mono, gap: gap, lead: lead})
+}
+
+// Skip has the clock run ahead by d, as a suspension of the machine does. It is
+// for tests.
+func (c *Clock) Skip(d time.Duration) { c.ahead.Add(int64(d)) }

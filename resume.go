@@ -1,0 +1,182 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// Resume makes a new handle on the session that t is the token of, in this
+// process. Its ephemerals stay what they are; the handle that had it until then
+// ends with [ErrSessionMoved].
+//
+// It takes the session over at once if its process is known to be gone, because
+// another process runs as the same member; if it was handed over
+// ([Session.HandOver]); and if it is this process's own. Otherwise the old process
+// may still rely on the session, so Resume claims it and waits: it gets it when the
+// ensemble has heard nothing of the old process for the session's timeout, or the
+// old process lets go. Of several that claim a session the last one gets it, and
+// the others are told at once, with ErrSessionMoved. While the old process lives,
+// the wait ends only with ctx: [Config.OperationTimeout] does not bound it. The
+// claim is withdrawn then.
+//
+// What the old handle has read, the new one reads as well, or something newer.
+//
+// Errors: [ErrSessionExpired] (also while waiting: somebody closed the session),
+// [ErrAuthFailed] (the token is of another ensemble, or its password wrong),
+// [ErrSessionMoved], [ErrBadArguments] (options, the zero Token). If Resume fails
+// behind the takeover, the session is released again and the token stays good.
+func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*Session, error) {
+	fail := func(err error, detail string) (*Session, error) {
+		return nil, &OpError{Op: "resume", Err: err, Detail: detail}
+	}
+	switch {
+	case o.Timeout < 0:
+		return fail(ErrBadArguments, fmt.Sprintf("Timeout %v is negative", o.Timeout))
+	case t.session == 0:
+		return fail(ErrBadArguments, errTokenIsZero.Error())
+	case c.ctx.Err() != nil:
+		return fail(context.Cause(c.ctx), "")
+	}
+	if err := c.root.awaitJoined(ctx); err != nil {
+		return fail(err, "")
+	}
+	if id := c.root.state().id; id != t.ensemble {
+		return fail(ErrAuthFailed, fmt.Sprintf("the token is of ensemble %v, this is ensemble %v", t.ensemble, id))
+	}
+	if c.root.isLeaving() {
+		return fail(ErrClosed, "")
+	}
+	s, err := c.root.resume(ctx, c, t, o)
+	if err != nil {
+		return fail(err, "")
+	}
+	return s, nil
+}
+
+// resume takes a session over, now or later.
+func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOptions) (*Session, error) {
+	g.beginResume(t.session)
+	// A session that comes here when this call has failed is let go again.
+	defer g.endResume(t.session)
+	r := request{kind: requestResume, session: t.session, password: t.password, timeoutMS: o.Timeout.Milliseconds()}
+	for {
+		res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
+		if unknown, ok := errors.AsType[*OutcomeError](err); ok {
+			g.spawn(func() { g.withdrawLate(unknown.p) })
+		}
+		if err == nil {
+			err = res.firstError().err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		generation, timeoutMS := uint64(res.zxid), res.timeoutMS
+		if res.session == 0 {
+			var again bool
+			timeoutMS, again, err = g.awaitClaim(ctx, t.session, generation)
+			if err != nil {
+				return nil, err
+			}
+			if again {
+				continue
+			}
+		}
+		return g.takeOver(ctx, c, g.newSession(c, t.session, generation, timeoutMS), t)
+	}
+}
+
+// takeOver makes a session that has come to this process one of its handles.
+func (g *group) takeOver(ctx context.Context, c *Coordinator, s *Session, t Token) (*Session, error) {
+	s.password = t.password
+	if ses, ok := g.state().sessions.get(s.id); ok {
+		s.identities = ses.identities
+	}
+	if err := g.adopt(s); err != nil {
+		s.end(err)
+		return nil, err
+	}
+	// The log up to the takeover is applied here, so this handle is not behind what
+	// the old one has read. The barrier makes that hold however it was routed.
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	if err := g.barrier(ctx); err != nil {
+		s.end(ErrClosed)
+		g.release(s)
+		return nil, err
+	}
+	if err := s.alive(); err != nil {
+		return nil, err
+	}
+	g.log.Info("session resumed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
+	return s, nil
+}
+
+// awaitClaim waits until a claim of this process is granted, and returns the
+// timeout that goes with it; or until the session has become free for whoever asks
+// again. A claim that is not waited for any more is withdrawn.
+func (g *group) awaitClaim(ctx context.Context, id SessionID, claim uint64) (timeoutMS int64, again bool, err error) {
+	for {
+		changed := g.changedSession(id)
+		s := g.state()
+		ses, ok := s.sessions.get(id)
+		switch {
+		case !ok:
+			return 0, false, ErrSessionExpired
+		case ses.generation == claim:
+			return ses.timeoutMS, false, nil
+		case ses.claim == nil || ses.claim.generation != claim:
+			return 0, false, ErrSessionMoved
+		case s.superseded(ses):
+			return 0, true, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			g.withdraw(id, claim)
+			return 0, false, context.Cause(ctx)
+		case <-g.ctx.Done():
+			return 0, false, context.Cause(g.ctx)
+		}
+	}
+}
+
+// withdraw takes a claim back that nobody waits for any more. If that is lost, the
+// session may come here, and is let go then.
+func (g *group) withdraw(id SessionID, claim uint64) {
+	g.proposeForMember(request{kind: requestWithdraw, session: id, claim: claim})
+}
+
+// withdrawLate takes back what a resume did whose caller has left, if it was a
+// claim.
+func (g *group) withdrawLate(q *pending) {
+	select {
+	case <-q.done:
+	case <-g.ctx.Done():
+		return
+	}
+	if q.err == nil && q.result.code == codeOK && q.result.session == 0 {
+		g.withdraw(q.req.session, uint64(q.result.zxid))
+	}
+}
+
+func (g *group) beginResume(id SessionID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.resuming[id]++
+}
+
+// endResume ends what beginResume began, and lets go of the session if it is here
+// without a handle.
+func (g *group) endResume(id SessionID) {
+	g.mu.Lock()
+	if g.resuming[id]--; g.resuming[id] == 0 {
+		delete(g.resuming, id)
+	}
+	r, orphan := g.orphanLocked(id, g.state())
+	g.mu.Unlock()
+	if orphan {
+		g.letGo(r)
+	}
+}
