@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"coord"
 	"coord/coordtest"
@@ -61,6 +62,11 @@ func TestTypedCodecs(t *testing.T) {
 	t.Run("json pointer", func(t *testing.T) { roundTrip(t, c, coord.JSON[*rollout](), &value, nil) })
 	t.Run("msgpack", func(t *testing.T) { roundTrip(t, c, coord.Msgpack[rollout](), value, rollout{}) })
 	t.Run("msgpack pointer", func(t *testing.T) { roundTrip(t, c, coord.Msgpack[*rollout](), &value, nil) })
+	t.Run("msgpack time", func(t *testing.T) {
+		roundTrip(t, c, coord.Msgpack[map[string]time.Time](), map[string]time.Time{
+			"a": time.Unix(1, 0), "b": time.Unix(1, 0x22dddddd), "c": time.Unix(-1, 5),
+		})
+	})
 	t.Run("raw", func(t *testing.T) { roundTrip(t, c, coord.Raw(), []byte{0, 0xff}, []byte{}, nil) })
 	t.Run("own", func(t *testing.T) { roundTrip[int](t, c, decimal{}, 0, 42, math.MaxInt) })
 }
@@ -188,11 +194,23 @@ func TestMsgpackRefuses(t *testing.T) {
 	}
 }
 
+// What is in an extension is no value, whatever the library makes of it.
+func TestMsgpackExtensionInPlaceOfMap(t *testing.T) {
+	data := []byte("\xd7\xff\x82\xa0\xdd\xff\xff\xff\xff\xff")
+	if v, err := coord.Msgpack[map[string]any]().Decode(data); err == nil {
+		t.Errorf("an extension decodes to %v", v)
+	}
+	if v, err := coord.Msgpack[map[any]any]().Decode([]byte{0x81, 0x91, 1, 1}); err == nil || v != nil {
+		t.Errorf("a map with a list as key decodes to %v", v)
+	}
+}
+
 // FuzzTypedMsgpack finds bytes that anybody may have written and that end a reader.
 func FuzzTypedMsgpack(f *testing.F) {
 	f.Add([]byte{0x82, 0xa1, 'a', 0x91, 1, 0xa1, 'b', 0x80})
 	f.Add([]byte{0xd7, 0xff, 0, 0, 0, 0, 0, 0, 0, 1})
 	f.Add([]byte{0x81, 0x91, 1, 1})
+	f.Add([]byte("\xd70\x82\x9a\xdd\xdd\xdd\xdd\xdd\xdd"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_, _ = coord.Msgpack[any]().Decode(data)
 		_, _ = coord.Msgpack[rollout]().Decode(data)
