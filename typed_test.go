@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"coord"
 	"coord/coordtest"
@@ -61,6 +62,11 @@ func TestTypedCodecs(t *testing.T) {
 	t.Run("json pointer", func(t *testing.T) { roundTrip(t, c, coord.JSON[*rollout](), &value, nil) })
 	t.Run("msgpack", func(t *testing.T) { roundTrip(t, c, coord.Msgpack[rollout](), value, rollout{}) })
 	t.Run("msgpack pointer", func(t *testing.T) { roundTrip(t, c, coord.Msgpack[*rollout](), &value, nil) })
+	t.Run("msgpack time", func(t *testing.T) {
+		roundTrip(t, c, coord.Msgpack[map[string]time.Time](), map[string]time.Time{
+			"a": time.Unix(1, 0), "b": time.Unix(1, 0x22dddddd), "c": time.Unix(-1, 5),
+		})
+	})
 	t.Run("raw", func(t *testing.T) { roundTrip(t, c, coord.Raw(), []byte{0, 0xff}, []byte{}, nil) })
 	t.Run("own", func(t *testing.T) { roundTrip[int](t, c, decimal{}, 0, 42, math.MaxInt) })
 }
@@ -148,16 +154,54 @@ func TestMsgpackRefuses(t *testing.T) {
 		}
 	}
 	for _, data := range [][]byte{
-		deep(1000), {0xc4, 1, 0}, {0xc5, 0, 1, 0}, {0xc6, 0, 0, 0, 1, 0}, {0xca, 0, 0, 0, 0}, {0xcb, 0, 0, 0, 0, 0, 0, 0, 0},
-		{0xcc, 1}, {0xcd, 0, 1}, {0xce, 0, 0, 0, 1}, {0xcf, 0, 0, 0, 0, 0, 0, 0, 1}, {0xd0, 1}, {0xd1, 0, 1}, {0xd2, 0, 0, 0, 1},
-		{0xd3, 0, 0, 0, 0, 0, 0, 0, 1}, {0xd6, 0xff, 0, 0, 0, 1}, {0xd7, 0xff, 0, 0, 0, 0, 0, 0, 0, 1},
-		{0xc7, 12, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, {0xd9, 1, 'a'}, {0xda, 0, 1, 'a'}, {0xdb, 0, 0, 0, 1, 'a'},
-		{0xdc, 0, 1, 1}, {0xdd, 0, 0, 0, 1, 1}, {0xde, 0, 1, 0xa1, 'a', 1}, {0xdf, 0, 0, 0, 1, 0xa1, 'a', 1},
-		{0x82, 0xa1, 'a', 0x91, 1, 0xa1, 'b', 0x80}, {0x00}, {0x7f}, {0xe0}, {0xff}, {0xc2}, {0xc3}, {0xa0}, {0x90},
+		deep(1000),
+		{0xc4, 1, 0},
+		{0xc5, 0, 1, 0},
+		{0xc6, 0, 0, 0, 1, 0},
+		{0xca, 0, 0, 0, 0},
+		{0xcb, 0, 0, 0, 0, 0, 0, 0, 0},
+		{0xcc, 1},
+		{0xcd, 0, 1},
+		{0xce, 0, 0, 0, 1},
+		{0xcf, 0, 0, 0, 0, 0, 0, 0, 1},
+		{0xd0, 1},
+		{0xd1, 0, 1},
+		{0xd2, 0, 0, 0, 1},
+		{0xd3, 0, 0, 0, 0, 0, 0, 0, 1},
+		{0xd6, 0xff, 0, 0, 0, 1},
+		{0xd7, 0xff, 0, 0, 0, 0, 0, 0, 0, 1},
+		{0xc7, 12, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+		{0xd9, 1, 'a'},
+		{0xda, 0, 1, 'a'},
+		{0xdb, 0, 0, 0, 1, 'a'},
+		{0xdc, 0, 1, 1},
+		{0xdd, 0, 0, 0, 1, 1},
+		{0xde, 0, 1, 0xa1, 'a', 1},
+		{0xdf, 0, 0, 0, 1, 0xa1, 'a', 1},
+		{0x82, 0xa1, 'a', 0x91, 1, 0xa1, 'b', 0x80},
+		{0x00},
+		{0x7f},
+		{0xe0},
+		{0xff},
+		{0xc2},
+		{0xc3},
+		{0xa0},
+		{0x90},
 	} {
 		if _, err := coord.Msgpack[any]().Decode(data); err != nil {
 			t.Errorf("% x: %v", data[:min(len(data), 16)], err)
 		}
+	}
+}
+
+// What is in an extension is no value, whatever the library makes of it.
+func TestMsgpackExtensionInPlaceOfMap(t *testing.T) {
+	data := []byte("\xd7\xff\x82\xa0\xdd\xff\xff\xff\xff\xff")
+	if v, err := coord.Msgpack[map[string]any]().Decode(data); err == nil {
+		t.Errorf("an extension decodes to %v", v)
+	}
+	if v, err := coord.Msgpack[map[any]any]().Decode([]byte{0x81, 0x91, 1, 1}); err == nil || v != nil {
+		t.Errorf("a map with a list as key decodes to %v", v)
 	}
 }
 
@@ -166,6 +210,7 @@ func FuzzTypedMsgpack(f *testing.F) {
 	f.Add([]byte{0x82, 0xa1, 'a', 0x91, 1, 0xa1, 'b', 0x80})
 	f.Add([]byte{0xd7, 0xff, 0, 0, 0, 0, 0, 0, 0, 1})
 	f.Add([]byte{0x81, 0x91, 1, 1})
+	f.Add([]byte("\xd70\x82\x9a\xdd\xdd\xdd\xdd\xdd\xdd"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_, _ = coord.Msgpack[any]().Decode(data)
 		_, _ = coord.Msgpack[rollout]().Decode(data)
@@ -378,9 +423,9 @@ func TestTypedChildren(t *testing.T) {
 
 func TestTypedDecodeErrorOfGet(t *testing.T) {
 	c := coordtest.NewEnsemble(t, 1).Member(1)
-	_, stat := mustCreate(t, c, "/n", "{")
+	mustCreate(t, c, "/n", "")
 	for _, data := range []string{"{", "{} {}", "[]", ""} {
-		stat, _ = c.SetData(t.Context(), "/n", []byte(data))
+		stat, _ := c.SetData(t.Context(), "/n", []byte(data))
 		v, got, err := coord.NewTyped(c, coord.JSON[rollout]()).Get(t.Context(), "/n")
 		isDecodeError(t, err, "/n", stat)
 		if got != stat || !reflect.DeepEqual(v, rollout{}) {
@@ -388,7 +433,7 @@ func TestTypedDecodeErrorOfGet(t *testing.T) {
 		}
 	}
 	// A field that is no number: the part that was decoded is not returned.
-	stat, _ = c.SetData(t.Context(), "/n", []byte(`{"version": "v1", "percent": "x", "zones": ["a"]}`))
+	stat, _ := c.SetData(t.Context(), "/n", []byte(`{"version": "v1", "percent": "x", "zones": ["a"]}`))
 	v, _, err := coord.NewTyped(c, coord.JSON[rollout]()).Get(t.Context(), "/n")
 	isDecodeError(t, err, "/n", stat)
 	if v.Version != "" || v.Zones != nil {

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -56,7 +57,8 @@ func (jsonCodec[T]) Decode(data []byte) (T, error) {
 // Msgpack returns a Codec that writes values as MessagePack, in the way of
 // github.com/vmihailenco/msgpack/v5, whose struct tags it knows. Fields that T
 // does not have are ignored when decoding; null and empty data does not decode,
-// nor does what has bytes behind the value or nests more than 1000 deep.
+// nor does what has bytes behind the value or nests more than 1000 deep. Interned
+// strings are not supported. A panic while decoding becomes an error.
 func Msgpack[T any]() Codec[T] { return msgpackCodec[T]{} }
 
 type msgpackCodec[T any] struct{}
@@ -64,7 +66,8 @@ type msgpackCodec[T any] struct{}
 func (msgpackCodec[T]) Encode(value T) ([]byte, error) { return msgpack.Marshal(value) }
 
 func (msgpackCodec[T]) Decode(data []byte) (value T, err error) {
-	if err := checkMsgpack(data); err != nil {
+	r, err := newMsgpackReader(data)
+	if err != nil {
 		return value, err
 	}
 	defer func() {
@@ -72,7 +75,7 @@ func (msgpackCodec[T]) Decode(data []byte) (value T, err error) {
 			value, err = *new(T), fmt.Errorf("msgpack: panic: %v", p)
 		}
 	}()
-	if err := msgpack.Unmarshal(data, &value); err != nil {
+	if err := msgpack.NewDecoder(r).Decode(&value); err != nil {
 		return *new(T), err
 	}
 	return value, nil
@@ -94,11 +97,32 @@ var (
 	errMsgpackDeep  = fmt.Errorf("msgpack: nested more than %d deep", maxMsgpackDepth)
 )
 
-// checkMsgpack reports what is wrong with the form of data, which must be one
-// value. The library recurses without a bound: a few MiB of nested arrays, which
-// anybody may have written, would overflow the stack of whoever reads them, and
-// nothing recovers from that.
-func checkMsgpack(data []byte) error {
+// A msgpackReader stands between the library and data that anybody may have
+// written. The library recurses without a bound and allocates what a length says
+// before it has seen the elements, so that a few bytes could end whoever reads
+// them; nothing recovers from a stack or heap that overflows. The data is checked
+// for that first. What remains is that the library, where it wants a map and finds
+// an extension, goes on inside of that, where everything can be: the reader gives
+// the body of an extension only as a whole.
+type msgpackReader struct {
+	*bytes.Reader
+	extensions map[int]struct{} // the places where a body starts, from the end
+}
+
+var errMsgpackExtension = errors.New("msgpack: extension in place of another value")
+
+// ReadByte reads what is to be a code.
+func (r *msgpackReader) ReadByte() (byte, error) {
+	if _, inside := r.extensions[r.Len()]; inside {
+		return 0, errMsgpackExtension
+	}
+	return r.Reader.ReadByte()
+}
+
+// newMsgpackReader returns a reader of data, or says what is wrong with its form,
+// which must be that of one value.
+func newMsgpackReader(data []byte) (*msgpackReader, error) {
+	r := &msgpackReader{Reader: bytes.NewReader(data)}
 	rest := data
 	open := []uint64{1} // how many elements are to come at each depth
 	for len(open) > 0 {
@@ -109,24 +133,33 @@ func checkMsgpack(data []byte) error {
 		}
 		open[last]--
 		if len(rest) == 0 {
-			return errMsgpackShort
+			return nil, errMsgpackShort
 		}
 		head, body, elements := msgpackForm(rest)
 		if n := uint64(len(rest)); head > n || body > n-head {
-			return errMsgpackShort
+			return nil, errMsgpackShort
+		}
+		if code := rest[0]; body > 0 && (code >= 0xc7 && code <= 0xc9 || code >= 0xd4 && code <= 0xd8) {
+			if r.extensions == nil {
+				r.extensions = make(map[int]struct{})
+			}
+			r.extensions[len(rest)-int(head)] = struct{}{}
 		}
 		rest = rest[head+body:]
 		if elements > 0 {
 			if len(open) > maxMsgpackDepth {
-				return errMsgpackDeep
+				return nil, errMsgpackDeep
+			}
+			if elements > uint64(len(rest)) {
+				return nil, errMsgpackShort
 			}
 			open = append(open, elements)
 		}
 	}
 	if len(rest) > 0 {
-		return fmt.Errorf("msgpack: %d bytes behind the value", len(rest))
+		return nil, fmt.Errorf("msgpack: %d bytes behind the value", len(rest))
 	}
-	return nil
+	return r, nil
 }
 
 // msgpackForm returns the size of the head of the value at the start of b, that of
