@@ -196,6 +196,7 @@ func (c *Coordinator) runOwnSession() {
 		<-s.ctx.Done()
 		if c.ctx.Err() == nil && !c.root.isLeaving() {
 			c.log.Warn("own session ended", slog.String("session", s.id.String()), slog.Any("err", context.Cause(s.ctx)))
+			pause(c.ctx, c.root.timing.retry)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,7 +248,7 @@ func (p *proposer) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := p.commit(ctx, batch, due); err != nil {
+		if err := p.commit(ctx, batch, due || takesSession(batch)); err != nil {
 			p.abandon(batch)
 			return err
 		}
@@ -258,6 +259,15 @@ func (p *proposer) serve(ctx context.Context) error {
 			due = false
 		}
 	}
+}
+
+// takesSession reports whether a batch may bring this process a session. A touch
+// goes with it then: the session's time, here and at the leader, would otherwise
+// count from a touch that may be long past, for example before a pause.
+func takesSession(batch []*pending) bool {
+	return slices.ContainsFunc(batch, func(q *pending) bool {
+		return q.req.kind == requestOpenSession || q.req.kind == requestResume
+	})
 }
 
 // stop refuses whatever is in the queue or still comes.

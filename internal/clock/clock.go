@@ -21,11 +21,11 @@ import (
 //
 // All methods may be called concurrently. The zero value is not ready: see [New].
 type Clock struct {
-	read    func() (mono, wall time.Duration) // since the start, at one moment
-	suspend func() time.Duration              // how long the machine was suspended since some moment
-	first   time.Duration                     // what suspend said at the start
-	ahead   atomic.Int64                      // by how much the clock is ahead of the monotonic one
-	seen    atomic.Pointer[sight]             // what the last look found
+	read    func() (mono, wall time.Duration)  // since the start, at one moment
+	suspend func() (least, most time.Duration) // for how long the machine was suspended since some moment
+	first   time.Duration                      // at most this at the start
+	ahead   atomic.Int64                       // by how much the clock is ahead of the monotonic one
+	seen    atomic.Pointer[sight]              // what the last look found
 
 	mu        sync.Mutex
 	suspended time.Duration // guarded by mu; what the system has reported since the start
@@ -61,8 +61,9 @@ func New() *Clock {
 	}, suspended)
 }
 
-func newClock(read func() (mono, wall time.Duration), suspend func() time.Duration) *Clock {
-	c := &Clock{read: read, suspend: suspend, first: suspend()}
+func newClock(read func() (mono, wall time.Duration), suspend func() (least, most time.Duration)) *Clock {
+	c := &Clock{read: read, suspend: suspend}
+	_, c.first = suspend()
 	c.seen.Store(&sight{})
 	return c
 }
@@ -86,9 +87,11 @@ func (c *Clock) look(mono, gap time.Duration) {
 		return // somebody has looked since
 	}
 	ahead := time.Duration(0)
-	if d := c.suspend() - c.first; d > c.suspended+jitter {
-		ahead += d - c.suspended
-		c.suspended = d
+	// What is counted has happened for sure: of two readings that are not one
+	// moment, an error would be counted, too, and add up.
+	if least, _ := c.suspend(); least-c.first > c.suspended+jitter {
+		ahead += least - c.first - c.suspended
+		c.suspended = least - c.first
 	}
 	lead := gap - c.suspended
 	switch {

@@ -30,7 +30,7 @@ func TestElapsed(t *testing.T) {
 	var mono, wall, susp time.Duration
 	c := newClock(
 		func() (time.Duration, time.Duration) { return mono, wall },
-		func() time.Duration { return susp - time.Hour }) // what it starts at means nothing
+		func() (time.Duration, time.Duration) { return susp - time.Hour, susp - time.Hour }) // what it starts at means nothing
 	last := c.Elapsed()
 	for _, s := range steps {
 		mono += s.mono

@@ -8,16 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// suspended returns the difference of the two clocks of the system, of which only
-// what it grows by has a meaning. Both are the real ones also where the clock of
-// Go is not, as in a test with virtual time.
+// suspended returns bounds of the difference of the two clocks of the system, of
+// which only what it grows by has a meaning. Both are the real ones also where the
+// clock of Go is not, as in a test with virtual time.
 //
-// The one that counts suspensions is read first: what passes between the two
-// readings then makes the result too small, never too large.
-func suspended() time.Duration {
-	var with, without unix.Timespec
-	if unix.ClockGettime(withSuspension, &with) != nil || unix.ClockGettime(withoutSuspension, &without) != nil {
-		return 0
+// The clocks are not read at one moment, and a busy machine may let a tenth of a
+// second pass in between. So the one that does not count suspensions is read
+// before and behind the other.
+func suspended() (least, most time.Duration) {
+	var before, with, behind unix.Timespec
+	if unix.ClockGettime(withoutSuspension, &before) != nil || unix.ClockGettime(withSuspension, &with) != nil ||
+		unix.ClockGettime(withoutSuspension, &behind) != nil {
+		return 0, 0
 	}
-	return time.Duration(with.Nano() - without.Nano())
+	return time.Duration(with.Nano() - behind.Nano()), time.Duration(with.Nano() - before.Nano())
 }
