@@ -248,7 +248,7 @@ func TestDerivedContextsNeedNoGoroutines(t *testing.T) {
 	if _, ok := s.Context().Deadline(); ok {
 		t.Error("the context has a deadline, which moves")
 	}
-	if s.Context() != s.Context() { //nolint:staticcheck // that is the question
+	if s.Context() != s.Context() {
 		t.Error("the context of a session is not equal to itself")
 	}
 	if err := s.Close(); err != nil {
