@@ -154,7 +154,7 @@ func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Sessio
 
 // session returns the own session, which it waits for.
 func (c *Coordinator) session(ctx context.Context) (*Session, error) {
-	if s := c.own.Load(); s != nil && s.ctx.Err() == nil {
+	if s := c.own.Load(); s != nil && s.alive() == nil {
 		return s, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
@@ -163,7 +163,7 @@ func (c *Coordinator) session(ctx context.Context) (*Session, error) {
 		c.mu.Lock()
 		changed := c.ownNew
 		c.mu.Unlock()
-		if s := c.own.Load(); s != nil && s.ctx.Err() == nil {
+		if s := c.own.Load(); s != nil && s.alive() == nil {
 			return s, nil
 		}
 		select {

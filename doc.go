@@ -4,7 +4,7 @@
 //
 // An ensemble keeps a tree of znodes, each with data, a [Stat] and an access
 // control list ([ACL]). A [Session] is a liveness shared with the ensemble; its
-// ephemeral znodes vanish with it. A [Watch] is a stream of changes ([Event]). A
+// ephemeral znodes vanish with it. A [Token] resumes a session elsewhere. A [Watch] is a stream of changes ([Event]). A
 // [View] is the whole tree at one moment. An [Op] is a part of an atomic
 // [Coordinator.Multi]. A [Typed] is a [Client] whose znodes hold values of a Go
 // type, as a [Codec] writes them. A [Code] is the ensemble's answer, numbered as
@@ -53,7 +53,8 @@
 //	G9   An ephemeral znode exists only while its session does. All ephemerals of
 //	     a session vanish at one zxid.
 //	G10  A session's handle ends, by the clock of its process, before the ensemble
-//	     can give its ephemerals away.
+//	     can give its ephemerals away, or the session to another process. The clock
+//	     counts the time for which the machine was suspended.
 //	G11  A change of leader expires no session.
 //	G12  A watch is given every event behind its start, in the order of zxids, all
 //	     events of one write or none, or it ends with an error. That also holds for
@@ -63,6 +64,14 @@
 //	     of its member, nor an event whose effect it cannot read there.
 //	G14  Members that have applied the same zxid have the same state.
 //	G15  A member without contact to a quorum serves no reads but AllowStale ones.
+//	G16  A session that is resumed keeps its ephemerals, and from then on the
+//	     ensemble refuses whatever its older handles still send.
+//	G17  A session is taken from a process that may be alive only when the ensemble
+//	     has heard nothing of it for the timeout, or it has let go. Of several that
+//	     claim it one has it then.
+//	G18  A process that was paused for too long learns that from whatever it asks
+//	     its session first, and that call proposes nothing.
+//	G19  A resumed handle reads nothing older than the handle before it.
 //
 // Not promised: that two members see a write at the same moment (use
 // [Linearizable]); that a process which was paused in the middle of a step stops

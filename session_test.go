@@ -248,7 +248,7 @@ func TestDerivedContextsNeedNoGoroutines(t *testing.T) {
 	if _, ok := s.Context().Deadline(); ok {
 		t.Error("the context has a deadline, which moves")
 	}
-	if s.Context() != s.Context() {
+	if again := s.Context(); again != s.Context() {
 		t.Error("the context of a session is not equal to itself")
 	}
 	if err := s.Close(); err != nil {
@@ -279,11 +279,11 @@ func TestNewSessionRefusesBadTimeouts(t *testing.T) {
 	}
 }
 
-// TestHandlesEndFirst isolates members at random moments, a thousand times, and
+// TestG10HandlesEndFirstInAThousandIsolations isolates members at random moments, a thousand times, and
 // compares when their handles ended with when another member's watcher was told
 // that the ephemeral is gone. The sessions have the shortest timeout that is
 // granted, and others.
-func TestHandlesEndFirst(t *testing.T) {
+func TestG10HandlesEndFirstInAThousandIsolations(t *testing.T) {
 	rounds := 1000
 	if testing.Short() || invariants.Enabled { // the race detector makes this ten times slower
 		rounds = 50

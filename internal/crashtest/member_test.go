@@ -242,6 +242,8 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		m.mu.Unlock()
 		p.ID, p.Timeout, p.State = s.ID(), s.Timeout(), s.State()
 		return nil
+	case opPause:
+		return m.pause(ctx, r, p)
 	case opView, opDump:
 		v, err := m.c.View(ctx, coord.Linearizable())
 		if err != nil {
@@ -256,6 +258,32 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		return nil
 	}
 	return fmt.Errorf("crashtest: unknown request %q", r.Op)
+}
+
+// pause asks the session's context all the time, and returns when the process was
+// stopped meanwhile for longer than the session's timeout: then with what the first
+// question was answered, and what came of writes that are guarded by the ephemeral
+// at r.Path, through the session and past it.
+func (m *member) pause(ctx context.Context, r *request, p *reply) error {
+	s := m.session(r.Session)
+	_, st, err := s.Get(ctx, r.Path)
+	if err != nil {
+		return err
+	}
+	for last := time.Now(); ; {
+		asked := time.Now()
+		err := s.Context().Err()
+		if asked.Sub(last) < s.Timeout() {
+			last = asked
+			continue
+		}
+		p.Error = fmt.Sprint(err)
+		ops := []coord.Op{coord.CheckOp(r.Path, coord.WithCzxid(st.Czxid)), coord.SetDataOp(r.Data, []byte("by one who was paused"))}
+		_, inside := s.Multi(ctx, ops...)
+		_, outside := m.c.Multi(ctx, ops...)
+		p.Guarded = []string{fmt.Sprint(inside), fmt.Sprint(outside)}
+		return nil
+	}
 }
 
 func versions(r *request) []coord.SetDataOption {

@@ -49,6 +49,7 @@ const (
 	opDump     = "dump" // opView with all znodes
 	opSession  = "session"
 	opState    = "state" // of a session
+	opPause    = "pause" // waits until the process was paused, see member.pause
 	opClose    = "close" // the member, in good order
 )
 
@@ -106,6 +107,7 @@ type reply struct {
 	ID       coord.SessionID    `json:"id,omitempty"`
 	State    coord.SessionState `json:"state,omitempty"` // of the request's session
 	Timeout  time.Duration      `json:"timeout,omitempty"`
+	Guarded  []string           `json:"guarded,omitempty"` // what opPause's attempts came to
 }
 
 // A node is one znode of a dump.
