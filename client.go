@@ -209,6 +209,9 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
 	if err != nil {
 		return nil, &OpError{Op: "multi", Err: err}
 	}
+	if res.code != codeOK {
+		return nil, &OpError{Op: "multi", Err: res.code}
+	}
 	if res.firstError() != codeOK {
 		return nil, multiError(list, res.ops)
 	}
@@ -256,13 +259,16 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 	if fault != "" {
 		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
 	}
+	// ctx is that of the whole stream; opening it waits no longer than other calls.
+	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
 	err := s.alive()
 	if err == nil {
-		err = s.c.groupOf(path).awaitJoined(ctx)
+		err = s.c.groupOf(path).awaitJoined(waiting)
 	}
 	var w *Watch
 	if err == nil {
-		w, err = s.c.groupOf(path).watch(ctx, s, path, mode, o)
+		w, err = s.c.groupOf(path).watch(ctx, waiting, s, path, mode, o)
 	}
 	if err != nil {
 		return nil, &OpError{Op: "watch", Path: path, Err: err}
@@ -289,6 +295,9 @@ func (s *Session) write(ctx context.Context, o op) (opResult, error) {
 // checkOp finds what is wrong with an operation before it is proposed. The
 // ensemble checks it again; here the error can name the value and the limit.
 func (s *Session) checkOp(o *op) error {
+	if _, known := opNames[o.kind]; !known {
+		return &OpError{Op: "multi", Err: ErrBadArguments, Detail: "an operation is the zero Op"}
+	}
 	set := s.c.root.state().settings
 	if set.maxDataBytes > 0 && int64(len(o.data)) > set.maxDataBytes {
 		return &OpError{
@@ -300,6 +309,14 @@ func (s *Session) checkOp(o *op) error {
 		return &OpError{
 			Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
 			Detail: fmt.Sprintf("%d entries, the limit is %d", len(o.acl), maxACLEntries),
+		}
+	}
+	for i, a := range o.acl {
+		if len(a.ID.ID) > maxIDBytes || len(a.ID.Scheme) > maxIDBytes {
+			return &OpError{
+				Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
+				Detail: fmt.Sprintf("entry %d has an identity of %d bytes, the limit is %d", i, max(len(a.ID.ID), len(a.ID.Scheme)), maxIDBytes),
+			}
 		}
 	}
 	if len(o.path) > maxPathBytes {
@@ -320,6 +337,9 @@ func pathDetail(path string, code Code) string {
 
 // read returns the state that a read may be answered from.
 func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*state, error) {
+	if o.allowStale && (o.linearizable || o.atLeast != nil) {
+		return nil, &OpError{Op: name, Path: path, Err: ErrBadArguments, Detail: "AllowStale excludes Linearizable and AtLeast"}
+	}
 	err := s.alive()
 	if o.allowStale && !s.closedByUser() {
 		err = nil // the state is no older for the session's end
@@ -327,7 +347,7 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 	var st *state
 	if err == nil {
 		waiting := ctx
-		if (o.linearizable || !s.g.hasJoined()) && !endsWithin(ctx, s.c.cfg.OperationTimeout) {
+		if (o.linearizable || o.atLeast != nil || !s.g.hasJoined()) && !endsWithin(ctx, s.c.cfg.OperationTimeout) {
 			var cancel context.CancelFunc
 			waiting, cancel = context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
 			defer cancel()

@@ -146,7 +146,9 @@ func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Sessio
 	if o.Timeout == 0 {
 		o.Timeout = c.cfg.SessionTimeout
 	}
-	if err := c.root.awaitJoined(ctx); err != nil {
+	waiting, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	if err := c.root.awaitJoined(waiting); err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	return c.root.openSession(ctx, c, o)
@@ -327,7 +329,7 @@ func (g *group) close(err error) {
 	g.mu.Lock()
 	g.closing = true
 	g.mu.Unlock()
+	g.hub.close(err) // first, so that a watch that ends can say why
 	g.cancel(err)
-	g.hub.close(err)
 	g.wg.Wait()
 }

@@ -183,8 +183,8 @@ func (g *group) fail(err error) {
 		return
 	}
 	g.log.Error("group failed on this member", slog.Any("err", err))
+	g.hub.close(failure) // first, so that a watch that ends can say why
 	g.cancel(failure)
-	g.hub.close(failure)
 	if g.onFail != nil {
 		g.onFail(failure)
 	}

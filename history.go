@@ -20,6 +20,19 @@ type history struct {
 	first   uint64   // guarded by mu; the sequence number of changes[0]
 	bytes   int      // guarded by mu
 	oldest  ZXID     // guarded by mu; every change behind this zxid is here
+	taken   uint64   // guarded by mu; the hub has taken everything before it
+}
+
+// mostBehind is how many times its bounds the history may hold for the hub's sake:
+// one write, or one step of catching up, can bring more than the bounds allow.
+const mostBehind = 8
+
+// passed takes note that the hub has taken everything before seq.
+func (h *history) passed(seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.taken = seq
+	h.trimLocked()
 }
 
 // nextLocked returns the sequence number of the next change.
@@ -38,10 +51,11 @@ func (h *history) add(changes []change) uint64 {
 }
 
 // trimLocked drops the oldest changes, always all of one zxid, until the rest is
-// within bounds.
+// within bounds. It spares what the hub has not yet taken, unless that is too much.
 func (h *history) trimLocked() {
 	drop := 0
-	for drop < len(h.changes) && (len(h.changes)-drop > h.maxChanges || h.bytes > h.maxBytes) {
+	over := func(times int) bool { return len(h.changes)-drop > times*h.maxChanges || h.bytes > times*h.maxBytes }
+	for drop < len(h.changes) && over(1) && (h.first+uint64(drop) < h.taken || over(mostBehind)) {
 		h.oldest = h.changes[drop].zxid
 		for drop < len(h.changes) && h.changes[drop].zxid == h.oldest {
 			h.bytes -= h.changes[drop].size()

@@ -125,6 +125,7 @@ func (h *hub) catchUp(buf []change) []change {
 // levelLocked takes note of how far the hub is.
 func (h *hub) levelLocked(seq uint64, z ZXID) {
 	h.seq, h.zxid = seq, max(z, h.zxid)
+	h.history.passed(seq)
 	if h.level != nil {
 		close(h.level)
 		h.level = nil
@@ -203,7 +204,9 @@ func (h *hub) mark() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.marked {
-		w.mark(h.zxid)
+		if w.joined { // one that reads the history is not as far as the hub
+			w.mark(h.zxid)
+		}
 	}
 }
 

@@ -27,6 +27,9 @@ const (
 	maxQueueBytes  = 64 << 20
 	minQueuedBytes = 4 << 10
 
+	// maxSilencesPerTouch leaves the rest to the next touches.
+	maxSilencesPerTouch = 1 << 16
+
 	requestOverhead = 96 // encoded bytes of a request beside its paths and data, about
 )
 
@@ -249,7 +252,7 @@ func (p *proposer) serve(ctx context.Context) error {
 			continue
 		}
 		if err := p.commit(ctx, batch, due || takesSession(batch)); err != nil {
-			p.abandon(batch)
+			p.abandon(batch, err)
 			return err
 		}
 		select {
@@ -284,10 +287,11 @@ func (p *proposer) stop() {
 	}
 }
 
-// abandon ends the callers of a batch whose outcome nobody will learn.
-func (p *proposer) abandon(batch []*pending) {
+// abandon ends the callers of a batch whose outcome nobody will learn, because of
+// err.
+func (p *proposer) abandon(batch []*pending, err error) {
 	for _, q := range batch {
-		q.err = &OutcomeError{cause: context.Cause(p.g.ctx), p: q}
+		q.err = &OutcomeError{cause: err, p: q}
 		close(q.done)
 	}
 }
@@ -369,20 +373,48 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	clear(b.requests) // what they refer to must not live on
 	p.requests = b.requests
 	frozen := p.enc.buf.Bytes()
+	if len(frozen) > maxCommandBytes {
+		return p.refuse(batch, b.touch)
+	}
 	first := p.g.clock.Elapsed()
+	touches := p.g.state().members.get(p.g.member).touches
 	rec, err := p.repeat(ctx, b.number, frozen)
 	if err != nil {
 		return err
 	}
 	p.number = b.number
-	if withTouch {
+	switch {
+	case b.touch == nil:
+	case rec.touches > touches:
 		p.touched(first)
+	default:
+		p.keep(b.touch) // the batch failed as a whole, its touch with it
 	}
 	for i, q := range batch {
 		q.result = rec.results[i]
 		close(q.done)
 	}
 	return nil
+}
+
+// refuse answers a batch that no log takes and no member could read. Nothing of it
+// was attempted, so its number is free.
+func (p *proposer) refuse(batch []*pending, t *touch) error {
+	for _, q := range batch {
+		q.err = ErrTooLarge
+		close(q.done)
+	}
+	if t != nil {
+		p.keep(t)
+	}
+	return nil
+}
+
+// keep has the next touch carry the changes of one that had no effect.
+func (p *proposer) keep(t *touch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silences = append(t.silences, p.silences...)
 }
 
 // repeat attempts a frozen batch until this member's record shows its number.
@@ -443,8 +475,9 @@ func (p *proposer) leaderChanged(r replica.Role) {
 // touch returns the sign of life that goes with the next batch.
 func (p *proposer) touch() *touch {
 	p.mu.Lock()
-	t := &touch{freeBytes: p.report.freeBytes, lowOnSpace: p.report.low, silences: p.silences}
-	p.silences = nil
+	n := min(len(p.silences), maxSilencesPerTouch)
+	t := &touch{freeBytes: p.report.freeBytes, lowOnSpace: p.report.low, silences: p.silences[:n:n]}
+	p.silences = p.silences[n:]
 	p.mu.Unlock()
 	if p.g.leading() {
 		t.markMS = time.Now().UnixMilli()

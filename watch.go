@@ -112,6 +112,7 @@ type watchPump struct {
 	events chan Event
 	gone   chan struct{} // closed when nobody reads any more
 	left   bool          // guarded by Watch.mu; gone is closed
+	told   Position      // guarded by Watch.mu; up to where the reader has received
 }
 
 // Path returns the path that is watched.
@@ -121,6 +122,9 @@ func (w *Watch) Path() string { return w.path }
 func (w *Watch) Position() Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.pump != nil {
+		return w.pump.told // what lies in the channel's way was not told yet
+	}
 	return positionOf(w.hub.g.state(), w.at)
 }
 
@@ -426,7 +430,7 @@ func (w *Watch) C() <-chan Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pump == nil {
-		p := &watchPump{events: make(chan Event), gone: make(chan struct{})}
+		p := &watchPump{events: make(chan Event), gone: make(chan struct{}), told: positionOf(w.hub.g.state(), w.at)}
 		w.pump = p
 		if !w.hub.g.spawn(func() { w.runPump(p) }) {
 			close(p.events)
@@ -441,6 +445,9 @@ func (w *Watch) runPump(p *watchPump) {
 	_ = w.deliver(func(ev Event) bool { // Err has the reason
 		select {
 		case p.events <- ev:
+			w.mu.Lock()
+			p.told = ev.Position
+			w.mu.Unlock()
 			return true
 		case <-p.gone:
 			return false
@@ -467,7 +474,8 @@ func (w *Watch) Close() {
 }
 
 // watch opens a watch in the group.
-func (g *group) watch(ctx context.Context, s *Session, path string, mode WatchMode, o watchOptions) (*Watch, error) {
+// waiting bounds the opening alone.
+func (g *group) watch(ctx, waiting context.Context, s *Session, path string, mode WatchMode, o watchOptions) (*Watch, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -477,7 +485,7 @@ func (g *group) watch(ctx context.Context, s *Session, path string, mode WatchMo
 	}
 	var err error
 	if o.from != nil {
-		err = w.startFrom(ctx, *o.from)
+		err = w.startFrom(waiting, *o.from)
 	} else {
 		err = w.startNow(o.initial)
 	}
