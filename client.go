@@ -194,6 +194,9 @@ func (s *Session) Add(ctx context.Context, path string, delta int64, opts ...Set
 // Each sees what the earlier ones did; nobody sees a part. If one fails, the
 // error is a [*MultiError].
 func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
+	if err := checkMultiCount(len(ops)); err != nil {
+		return nil, err
+	}
 	list := make([]op, len(ops))
 	for i := range ops {
 		list[i] = ops[i].op

@@ -90,11 +90,16 @@ func multiError(ops []op, results []opResult) *MultiError {
 	return e
 }
 
-// checkMulti finds what is wrong with a multi before it is proposed.
-func checkMulti(ops []op) *OpError {
-	if len(ops) > maxOpsPerMulti {
-		return &OpError{Op: "multi", Err: ErrTooLarge, Detail: strconv.Itoa(len(ops)) + " operations, the limit is " + strconv.Itoa(maxOpsPerMulti)}
+// checkMultiCount refuses a multi of too many operations.
+func checkMultiCount(n int) error {
+	if n > maxOpsPerMulti {
+		return &OpError{Op: "multi", Err: ErrTooLarge, Detail: strconv.Itoa(n) + " operations, the limit is " + strconv.Itoa(maxOpsPerMulti)}
 	}
+	return nil
+}
+
+// checkMulti finds what is wrong with a multi as a whole before it is proposed.
+func checkMulti(ops []op) error {
 	bytes := requestBytes(&request{ops: ops})
 	if bytes > maxMultiBytes {
 		return &OpError{Op: "multi", Err: ErrTooLarge, Detail: strconv.FormatInt(bytes, 10) + " bytes, the limit is " + strconv.Itoa(maxMultiBytes)}
