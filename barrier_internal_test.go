@@ -3,6 +3,7 @@ package coord
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,26 +69,26 @@ func TestBarrierIsNotJoinedLate(t *testing.T) {
 func TestLostBarriersAreRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBarrier()
-		attempts := 0
+		var attempts atomic.Int64
 		lost := func(ctx context.Context) error {
-			if attempts++; attempts == 5 {
+			if attempts.Add(1) == 5 {
 				return nil
 			}
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		if err := b.wait(t.Context(), t.Context(), lost, 400*time.Millisecond); err != nil || attempts != 5 {
-			t.Errorf("wait = %v after %d attempts", err, attempts)
+		if err := b.wait(t.Context(), t.Context(), lost, 400*time.Millisecond); err != nil || attempts.Load() != 5 {
+			t.Errorf("wait = %v after %d attempts", err, attempts.Load())
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		attempts = 10
+		attempts.Store(10)
 		if err := b.wait(ctx, t.Context(), lost, 400*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait = %v, want the caller's deadline", err)
 		}
 		time.Sleep(time.Minute)
-		if attempts > 14 {
-			t.Errorf("%d attempts for a caller that left after a second", attempts-10)
+		if n := attempts.Load(); n > 14 {
+			t.Errorf("%d attempts for a caller that left after a second", n-10)
 		}
 	})
 }

@@ -255,7 +255,8 @@ func TestLimitsAreNamed(t *testing.T) {
 	if _, err := c.Multi(t.Context(), ops...); err != nil {
 		t.Errorf("Multi of 20 MiB = %v", err)
 	}
-	if n, err := c.AllChildrenNumber(t.Context(), "/"); err != nil || n != 3+1+20 {
+	// Writing so much may have kept a slow machine from its touches.
+	if n, err := c.AllChildrenNumber(t.Context(), "/", coord.AllowStale()); err != nil || n != 3+1+20 {
 		t.Errorf("AllChildrenNumber = %d, %v", n, err)
 	}
 }
