@@ -39,6 +39,9 @@ func TestManySessions(t *testing.T) {
 			})
 		}
 		opening.Wait()
+		if err := other.Sync(t.Context(), "/"); err != nil {
+			t.Fatal(err)
+		}
 		if got := other.Status().Sessions; got < n {
 			t.Fatalf("%d sessions, want %d", got, n)
 		}

@@ -82,7 +82,7 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, fmt.Errorf("coord: token: %d characters behind %q, want %d", len(digits), tokenPrefix, tokenText)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(digits)
-	if err != nil {
+	if err != nil || len(b) != tokenBytes { // the decoder skips line breaks
 		return Token{}, errors.New("coord: token: a character in it is not of the base64 alphabet for URLs")
 	}
 	body, sum := b[:tokenBytes-4], binary.BigEndian.Uint32(b[tokenBytes-4:])
