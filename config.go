@@ -30,7 +30,8 @@ type Config struct {
 
 	// Dir is the directory of this member's log and snapshots, on a local disk.
 	// It is created if it does not exist, belongs to one process at a time, and
-	// must never be copied, shared or restored from an older copy.
+	// must never be copied, shared, emptied or restored from an older copy: a
+	// member that comes back empty under its old id can lose acknowledged writes.
 	Dir string
 
 	// InitialMembers are the members the ensemble starts with, this one included.
