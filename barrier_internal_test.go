@@ -5,8 +5,9 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"coord/internal/bubble"
 )
 
 func newBarrier() *sharedBarrier {
@@ -17,7 +18,7 @@ func newBarrier() *sharedBarrier {
 }
 
 func TestBarriersAreShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		b, ctx := newBarrier(), t.Context()
 		const waiters = 1000
 		var sent atomic.Int64
@@ -46,7 +47,7 @@ func TestBarriersAreShared(t *testing.T) {
 
 // A caller must not be answered by a barrier that was sent before it came.
 func TestBarrierIsNotJoinedLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		b, ctx := newBarrier(), t.Context()
 		var sent []time.Time
 		readIndex := func(context.Context) error {
@@ -68,7 +69,7 @@ func TestBarrierIsNotJoinedLate(t *testing.T) {
 
 // A ReadIndex that is lost is followed by another, for as long as somebody waits.
 func TestLostBarriersAreRepeated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		b := newBarrier()
 		var attempts atomic.Int64
 		lost := func(ctx context.Context) error {

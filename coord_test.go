@@ -69,7 +69,7 @@ func TestSingleMemberNeedsOnlyADirectory(t *testing.T) {
 }
 
 func TestCloseFreesEphemeralsAndLeadership(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		leader := e.Leader(t.Context())
 		mustCreate(t, leader, "/eph", "", coord.Ephemeral)
 		begin := time.Now()
@@ -91,7 +91,7 @@ func TestCloseFreesEphemeralsAndLeadership(t *testing.T) {
 }
 
 func TestOwnSessionIsOpenedAnew(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		p, _ := mustCreate(t, c, "/eph", "", coord.Ephemeral)
 		var ids []coord.SessionID
@@ -121,7 +121,7 @@ func TestOwnSessionIsOpenedAnew(t *testing.T) {
 }
 
 func TestOperationsEndInTime(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/n", "")
 		e.Isolate(c)
@@ -152,7 +152,7 @@ func TestOperationsEndInTime(t *testing.T) {
 }
 
 func TestCloseEndsEverybodyWhoWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/n", "")
 		w, err := c.Watch(t.Context(), "/n", coord.Node)
@@ -182,7 +182,7 @@ func TestCloseEndsEverybodyWhoWaits(t *testing.T) {
 }
 
 func TestBackpressureHoldsCallersInOrder(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		e.Isolate(c)
 		// Far more than the queue takes: the rest waits outside and can leave.
@@ -262,7 +262,7 @@ func TestLimitsAreNamed(t *testing.T) {
 }
 
 func TestLeaderReapsContainersAndTTLs(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/unused", "", coord.Container)
 		mustCreate(t, c, "/used", "", coord.Container)
@@ -295,7 +295,7 @@ func TestLeaderReapsContainersAndTTLs(t *testing.T) {
 }
 
 func TestGroupTimeFollowsTheClock(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		offset := func() time.Duration {
 			_, st := mustCreate(t, c, "/t-", "", coord.PersistentSequential)
@@ -329,7 +329,7 @@ func TestGroupTimeFollowsTheClock(t *testing.T) {
 func TestCountersUnderFaults(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+			inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
 				mustCreate(t, e.Leader(t.Context()), "/sum", "0")
 				stop := make(chan struct{})

@@ -36,7 +36,7 @@ func TestNothingUnreadableReachesTheLog(t *testing.T) {
 
 // Callers whose batch was under way when their process was superseded are told so.
 func TestSupersededCallersAreToldWhy(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c, other := e.Follower(t.Context()), e.Leader(t.Context())
 		hello := coord.HelloOf(c)
 		var wg sync.WaitGroup
@@ -116,7 +116,7 @@ func TestLargeWriteEndsNoWatch(t *testing.T) {
 
 // Every call is bounded by the operation timeout, without a quorum as well.
 func TestOpeningWatchesAndReadsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/n", "")
 		v, err := c.View(t.Context())

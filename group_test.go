@@ -13,7 +13,7 @@ import (
 // A member that meets a command of a newer format must not skip it: it stops,
 // says why, and keeps what it had.
 func TestNewerCommandStopsTheMember(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/before", "")
 		w, err := c.Watch(t.Context(), "/", coord.Subtree)
@@ -62,7 +62,7 @@ func TestNewerCommandStopsTheMember(t *testing.T) {
 // A second process with the same id takes the incarnation; the first must notice
 // and stop, because its sessions are no longer its own.
 func TestSupersededProcessStops(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		mustCreate(t, c, "/eph", "", coord.Ephemeral)
 		other := e.Leader(t.Context())

@@ -10,20 +10,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/bubble"
 )
 
 // The tests in this file bear the numbers of the guarantees in doc.go.
 
-// bubble runs a test on an ensemble of three in virtual time, with production
+// inBubble runs a test on an ensemble of three in virtual time, with production
 // timeouts.
-func bubble(t *testing.T, test func(t *testing.T, e *coordtest.Ensemble), opts ...coordtest.Option) {
+func inBubble(t *testing.T, test func(t *testing.T, e *coordtest.Ensemble), opts ...coordtest.Option) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		opts = append([]coordtest.Option{coordtest.WithElectionTimeout(2 * time.Second)}, opts...)
 		test(t, coordtest.NewEnsemble(t, 3, opts...))
 	})
@@ -97,7 +97,7 @@ func TestG01AcknowledgedWritesSurvive(t *testing.T) {
 }
 
 func TestG02WritesHappenOnce(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		mustCreate(t, e.Leader(t.Context()), "/q", "")
 		const writers, each = 8, 25
 		var wg sync.WaitGroup
@@ -148,7 +148,7 @@ func TestG02WritesHappenOnce(t *testing.T) {
 }
 
 func TestG03ErrorsAreDefiniteOrSaySo(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		leader := e.Leader(t.Context())
 		mustCreate(t, leader, "/n", "0")
 		e.Isolate(leader)
@@ -327,7 +327,7 @@ func TestG08ViewsNeverChange(t *testing.T) {
 }
 
 func TestG09EphemeralsLiveWithTheirSession(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		leader, follower := e.Leader(t.Context()), e.Follower(t.Context())
 		s, err := follower.NewSession(t.Context(), coord.SessionOptions{Timeout: 10 * time.Second})
 		if err != nil {
@@ -367,7 +367,7 @@ func TestG09EphemeralsLiveWithTheirSession(t *testing.T) {
 }
 
 func TestG10HandlesEndBeforeTheirEphemerals(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		for range 3 {
 			leader, follower := e.Leader(t.Context()), e.Follower(t.Context())
 			s, err := follower.NewSession(t.Context(), coord.SessionOptions{Timeout: 8 * time.Second})
@@ -411,7 +411,7 @@ func TestG10HandlesEndBeforeTheirEphemerals(t *testing.T) {
 }
 
 func TestG11LeaderChangesExpireNoSession(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		// The shortest timeout that is granted, owned by a member that stays.
 		keeper := e.Member(3)
 		s, err := keeper.NewSession(t.Context(), coord.SessionOptions{Timeout: time.Millisecond})
@@ -559,7 +559,7 @@ func TestG14MembersAgree(t *testing.T) {
 }
 
 func TestG15NoReadsWithoutQuorum(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		leader := e.Leader(t.Context())
 		mustCreate(t, leader, "/n", "old")
 		e.Isolate(leader)

@@ -202,7 +202,7 @@ func TestWatchOptions(t *testing.T) {
 }
 
 func TestBadPositions(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		p, _ := mustCreate(t, c, "/n", "")
 		v, err := c.View(t.Context())
@@ -264,7 +264,7 @@ func TestHistoryIsBounded(t *testing.T) {
 }
 
 func TestProgressMarks(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/quiet", "")
 		w, err := c.Watch(t.Context(), "/quiet", coord.Node, coord.WithProgress())
@@ -308,7 +308,7 @@ func TestWatchLimit(t *testing.T) {
 // Storms of watches that are opened and closed in every way return every counter
 // to its base.
 func TestWatchStorm(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		mustCreate(t, c, "/n", "")
 		begin, err := c.View(t.Context())

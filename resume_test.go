@@ -78,7 +78,7 @@ func wantKept(t *testing.T, s *coord.Session, st coord.Stat) {
 }
 
 func TestG16ResumedSessionsKeepTheirEphemerals(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		old := e.Follower(t.Context())
 		s := mustSession(t, old, 30*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -138,7 +138,7 @@ func TestRestartOnDiskResumes(t *testing.T) {
 }
 
 func TestG17ResumeWaitsForAProcessThatMayLive(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const timeout = 10 * time.Second
 		leader, owner := e.Leader(t.Context()), e.Follower(t.Context())
 		s := mustSession(t, owner, timeout)
@@ -197,7 +197,7 @@ func TestG17ResumeWaitsForAProcessThatMayLive(t *testing.T) {
 }
 
 func TestOfTwoClaimantsTheLastWins(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner := e.Follower(t.Context())
 		s := mustSession(t, owner, 10*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -229,7 +229,7 @@ func TestOfTwoClaimantsTheLastWins(t *testing.T) {
 }
 
 func TestClaimantsRaceForTheDead(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		for range 10 {
 			owner := e.Follower(t.Context())
 			s := mustSession(t, owner, 5*time.Second)
@@ -280,7 +280,7 @@ func TestClaimantsRaceForTheDead(t *testing.T) {
 }
 
 func TestClaimOutlivesItsLeader(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner, claimant := e.Member(1), e.Member(2)
 		e.Lead(t.Context(), e.Member(3))
 		s := mustSession(t, owner, 10*time.Second)
@@ -303,7 +303,7 @@ func TestClaimOutlivesItsLeader(t *testing.T) {
 
 // A claim is in the snapshot by which a member catches up that then leads.
 func TestClaimOutlivesASnapshot(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c, late := e.Member(1), e.Member(2)
 		e.Lead(t.Context(), c)
 		owner := e.Member(3)
@@ -332,7 +332,7 @@ func TestClaimOutlivesASnapshot(t *testing.T) {
 
 // A handle learns from a snapshot, too, that its session has moved.
 func TestMoveIsLearntFromASnapshot(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())
 		owner := e.Follower(t.Context())
 		s := mustSession(t, owner, time.Minute)
@@ -356,7 +356,7 @@ func TestMoveIsLearntFromASnapshot(t *testing.T) {
 }
 
 func TestHandOver(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		a, b := e.Member(1), e.Member(2)
 		s := mustSession(t, a, 10*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -413,7 +413,7 @@ func TestHandOver(t *testing.T) {
 
 // A hand-over that nobody acknowledged still ends the handle.
 func TestHandOverWithoutAQuorum(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		s := mustSession(t, c, 10*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -440,7 +440,7 @@ func TestHandOverWithoutAQuorum(t *testing.T) {
 // Whoever is the next process of the owner's member makes the session free, also
 // for one who has claimed it before.
 func TestClaimIsGrantedWhenTheOwnerRestarts(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner := e.Follower(t.Context())
 		s := mustSession(t, owner, time.Hour)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -459,7 +459,7 @@ func TestClaimIsGrantedWhenTheOwnerRestarts(t *testing.T) {
 }
 
 func TestClaimIsWithdrawn(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner, claimant := e.Follower(t.Context()), e.Leader(t.Context())
 		s := mustSession(t, owner, 10*time.Second)
 		mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -479,7 +479,7 @@ func TestClaimIsWithdrawn(t *testing.T) {
 // What comes to a process where nobody waits is let go: its touches would keep it
 // alive for ever.
 func TestNobodysSessionIsLetGo(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner, claimant := e.Follower(t.Context()), e.Leader(t.Context())
 		s := mustSession(t, owner, 10*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -505,7 +505,7 @@ func TestNobodysSessionIsLetGo(t *testing.T) {
 
 // A holder that gives up by its own clock leaves the session to who waits for it.
 func TestGivenUpSessionGoesToTheClaimant(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner := e.Follower(t.Context())
 		s := mustSession(t, owner, 10*time.Second)
 		_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -525,7 +525,7 @@ func TestGivenUpSessionGoesToTheClaimant(t *testing.T) {
 }
 
 func TestResumeRefusesBadInput(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c, other := e.Member(1), e.Member(2)
 		s := mustSession(t, c, 10*time.Second)
 		tok := s.Token()
@@ -602,7 +602,7 @@ func TestTokensOfAnotherEnsembleAreRefused(t *testing.T) {
 }
 
 func TestG19ResumedHandlesReadNothingOlder(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		mustCreate(t, e.Leader(t.Context()), "/n", "")
 		at := e.Member(1)
 		s := mustSession(t, at, 30*time.Second)

@@ -18,7 +18,7 @@ func TestManySessions(t *testing.T) {
 		n = 5000
 	}
 	begin := time.Now()
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		owner, other := e.Member(1), e.Member(2)
 		e.Lead(t.Context(), e.Member(3))
 		mustCreate(t, other, "/m", "")

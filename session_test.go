@@ -47,7 +47,7 @@ func (w *seen) want(t *testing.T, states ...coord.SessionState) []time.Time {
 }
 
 func TestStatesAreTold(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		s := mustSession(t, c, 30*time.Second)
 		states := watchStates(t.Context(), s)
@@ -82,7 +82,7 @@ func TestStatesAreTold(t *testing.T) {
 }
 
 func TestStatesEnd(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Member(1)
 		s := mustSession(t, c, 30*time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -169,7 +169,7 @@ func TestG18PausedProcessesLearnFirst(t *testing.T) {
 	}
 	for what, ask := range ways {
 		t.Run(what, func(t *testing.T) {
-			bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+			inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 				c := e.Follower(t.Context())
 				s := mustSession(t, c, 10*time.Second)
 				_, st := mustCreate(t, s, "/eph", "", coord.Ephemeral)
@@ -213,7 +213,7 @@ func TestG18PausedProcessesLearnFirst(t *testing.T) {
 
 // A pause that is over before the deadline does no harm, however often.
 func TestShortPausesEndNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		s := mustSession(t, c, 20*time.Second)
 		for range 100 {
@@ -290,7 +290,7 @@ func TestG10HandlesEndFirstInAThousandIsolations(t *testing.T) {
 	}
 	smallest := time.Hour
 	begin := time.Now()
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		mustCreate(t, e.Member(1), "/h", "")
 		r := rand.New(rand.NewPCG(1, uint64(rounds)))
 		for round := 0; round < rounds; {

@@ -219,7 +219,7 @@ func FuzzTypedMsgpack(f *testing.F) {
 }
 
 func TestTypedUpdateUnderContention(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const callers, each = 9, 20
 		mustCreate(t, e.Member(1), "/n", "0")
 		var wg sync.WaitGroup

@@ -145,7 +145,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 }
 
 func TestWatchEndsWhenASnapshotSkipsEvents(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		behind := e.Follower(t.Context())
 		w, err := behind.Watch(t.Context(), "/", coord.Subtree)
 		if err != nil {
@@ -173,7 +173,7 @@ func TestWatchEndsWhenASnapshotSkipsEvents(t *testing.T) {
 }
 
 func TestWatchSurvivesLeaderChange(t *testing.T) {
-	bubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		keeper := e.Follower(t.Context())
 		w, err := keeper.Watch(t.Context(), "/", coord.Children)
 		if err != nil {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/bubble"
 )
 
 func TestEnsembleSurvivesLeader(t *testing.T) {
@@ -44,7 +44,7 @@ func TestEnsembleSurvivesLeader(t *testing.T) {
 
 func TestEnsembleInBubble(t *testing.T) {
 	t0 := time.Now()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		e := coordtest.NewEnsemble(t, 3, coordtest.WithElectionTimeout(2*time.Second))
 		old := e.Leader(t.Context())
 		s, err := old.NewSession(t.Context(), coord.SessionOptions{Timeout: 30 * time.Second})

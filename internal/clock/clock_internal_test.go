@@ -4,8 +4,9 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"coord/internal/bubble"
 )
 
 func TestElapsed(t *testing.T) {
@@ -79,7 +80,7 @@ func TestKeepsPace(t *testing.T) {
 }
 
 func TestInBubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		c := New()
 		time.Sleep(time.Hour)
 		if got := c.Elapsed(); got != time.Hour {

@@ -152,9 +152,9 @@ func TestNoSleepInTests(t *testing.T) {
 			continue
 		}
 		f := parse(t, name, parser.SkipObjectResolution)
-		// In a synctest bubble a sleep takes no time and is exact. A file that uses
-		// the helper of its package for that does not import synctest itself.
-		if importName(f, "testing/synctest") != "" || bytes.Contains(read(t, name), []byte("\tbubble(t, func(t *testing.T")) {
+		// In a bubble a sleep takes no time and is exact. A file that uses the helper
+		// of its package for that does not import the package.
+		if importName(f, module+"/internal/bubble") != "" || bytes.Contains(read(t, name), []byte("\tinBubble(t, func(t *testing.T")) {
 			continue
 		}
 		clock := importName(f, "time")
@@ -164,7 +164,28 @@ func TestNoSleepInTests(t *testing.T) {
 				return true
 			}
 			if x, ok := sel.X.(*ast.Ident); ok && x.Name == clock {
-				t.Errorf("%s: time.Sleep in a test: too short on a busy machine, too long on all others. Wait for the condition, or use testing/synctest.", f.at(n))
+				t.Errorf("%s: time.Sleep in a test: too short on a busy machine, too long on all others. Wait for the condition, or use internal/bubble.", f.at(n))
+			}
+			return true
+		})
+	}
+}
+
+func TestBubblesAreRunByOnePackage(t *testing.T) {
+	for name := range goFiles(t) {
+		if path.Dir(name) == "internal/bubble" {
+			continue
+		}
+		f := parse(t, name, parser.SkipObjectResolution)
+		pkg := importName(f, "testing/synctest")
+		if pkg == "" {
+			continue
+		}
+		ast.Inspect(f.File, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Test" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg {
+					t.Errorf("%s: synctest.Test: use internal/bubble, or the race detector crashes now and then", f.at(n))
+				}
 			}
 			return true
 		})

@@ -3,9 +3,9 @@ package raftnode_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"coord/internal/bubble"
 	"coord/internal/raftnode"
 	"coord/internal/replica"
 )
@@ -18,7 +18,7 @@ func production(_ int, c *raftnode.Config) {
 // A whole ensemble lives in a bubble, with production timeouts and no real
 // time: a leader is elected, lost, replaced, and comes back.
 func TestBubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		start := time.Now()
 		cfgs := inMemory(3, production)
 		e := open(t, cfgs, 1)
@@ -48,7 +48,7 @@ func TestBubble(t *testing.T) {
 // A member that was cut off and comes back does not depose the leader: it may
 // not raise its term while it hears nobody.
 func TestReturningMemberDoesNotDepose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		cfgs := inMemory(3, production)
 		e := open(t, cfgs, 1)
 		l := e.leader(1)
@@ -70,7 +70,7 @@ func TestReturningMemberDoesNotDepose(t *testing.T) {
 // Under loss, reads and writes may time out, but what is acknowledged is there
 // and what is read is current.
 func TestLossyNetwork(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		cfgs := inMemory(3, production)
 		e := open(t, cfgs, 1)
 		e.propose(e.leader(1), 1, "x")

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"coord/internal/bubble"
 	"coord/internal/raftnode"
 	"coord/internal/replica"
 )
@@ -76,7 +76,7 @@ func TestUnknownOutcome(t *testing.T) {
 
 // A context may have less than a tick left, or no deadline at all.
 func TestShortAndMissingDeadlines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		cfgs := inMemory(3, production)
 		e := open(t, cfgs, 1)
 		l := e.leader(1)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftio"
 
+	"coord/internal/bubble"
 	"coord/internal/replica"
 )
 
@@ -22,7 +23,7 @@ type change struct {
 // A callee that does not return holds up nothing, and finds only the newest
 // role of each group when it comes back.
 func TestRolesAreCompacted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		got := make(chan change, 16) // more than can come
 		resume := make(chan struct{})
 		r := newRoles(func(g replica.GroupID, role replica.Role) {
@@ -69,7 +70,7 @@ func TestRolesAreCompacted(t *testing.T) {
 
 // Stopping a group is a change, once.
 func TestRolesOfStoppedGroup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		got := make(chan change, 16)
 		r := newRoles(func(g replica.GroupID, role replica.Role) { got <- change{g, role} })
 		done := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
 
+	"coord/internal/bubble"
 	"coord/internal/raftnode/memnet"
 )
 
@@ -190,7 +191,7 @@ func TestSnapshotChunks(t *testing.T) {
 
 // Close waits for a message that is being delivered.
 func TestCloseWaitsForDelivery(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		n := memnet.New()
 		a, b := join(t, n, "a"), join(t, n, "b")
 		b.onBatch = func(raftpb.MessageBatch) { time.Sleep(time.Minute) }
