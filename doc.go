@@ -4,11 +4,12 @@
 //
 // An ensemble keeps a tree of znodes, each with data, a [Stat] and an access
 // control list ([ACL]). A [Session] is a liveness shared with the ensemble; its
-// ephemeral znodes vanish with it. A [Token] resumes a session elsewhere. A [Watch] is a stream of changes ([Event]). A
-// [View] is the whole tree at one moment. An [Op] is a part of an atomic
-// [Coordinator.Multi]. A [Typed] is a [Client] whose znodes hold values of a Go
-// type, as a [Codec] writes them. A [Code] is the ensemble's answer, numbered as
-// ZooKeeper's. A [Config] says how to run a member.
+// ephemeral znodes vanish with it. A [Token] resumes a session elsewhere. A
+// [Watch] is a stream of changes ([Event]); a [WatchSet] has the one-shot watches
+// that ZooKeeper's clients know. A [View] is the whole tree at one moment. An [Op]
+// is a part of an atomic [Coordinator.Multi]. A [Typed] is a [Client] whose znodes
+// hold values of a Go type, as a [Codec] writes them. A [Code] is the ensemble's
+// answer, numbered as ZooKeeper's. A [Config] says how to run a member.
 //
 // # Usage
 //

@@ -2,7 +2,7 @@ package coord
 
 import "context"
 
-// The methods of [Client], through the Coordinator's own session. Reads need no
+// The methods of [Client] and of [Session], through the own session. Reads need no
 // session.
 
 // Create is [Session.Create] through the Coordinator's own session.
@@ -106,4 +106,9 @@ func (c *Coordinator) View(ctx context.Context, opts ...ReadOption) (*View, erro
 // Watch is [Session.Watch] without a session.
 func (c *Coordinator) Watch(ctx context.Context, path string, mode WatchMode, opts ...WatchOption) (*Watch, error) {
 	return c.anonymous.Watch(ctx, path, mode, opts...)
+}
+
+// NewWatchSet is [Session.NewWatchSet] without a session.
+func (c *Coordinator) NewWatchSet(ctx context.Context) (*WatchSet, error) {
+	return c.anonymous.NewWatchSet(ctx)
 }

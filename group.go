@@ -24,8 +24,8 @@ type published struct {
 // A group is this member's part in one raft group: the published state, the
 // way into the log, the watches, and this member's sessions there.
 //
-// Lock order: mu before hub.mu before a watch's mu; proposer.mu and history.mu are
-// leaves. Nothing is waited for under any of them.
+// Lock order: mu before hub.mu before the mu of a watch or a set; proposer.mu and
+// history.mu are leaves. Nothing is waited for under any of them.
 type group struct {
 	id     GroupID
 	member MemberID

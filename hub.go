@@ -34,7 +34,9 @@ type hub struct {
 	ctxs     map[<-chan struct{}]*watchedContext // guarded by mu
 	behind   map[*Watch]struct{}                 // guarded by mu; those that read the history themselves
 	marked   map[*Watch]struct{}                 // guarded by mu; those that want progress marks
-	count    int                                 // guarded by mu
+	regs     registrations                       // guarded by mu; those of sets
+	sets     map[*WatchSet]struct{}              // guarded by mu
+	count    int                                 // guarded by mu; watches, and the registrations of sets
 	subtrees int                                 // guarded by mu; how many of them are of mode Subtree
 	seq      uint64                              // guarded by mu; everything before it was queued
 	zxid     ZXID                                // guarded by mu; as of seq
@@ -62,6 +64,8 @@ func (h *hub) init(g *group, cfg *Config) {
 	h.ctxs = map[<-chan struct{}]*watchedContext{}
 	h.behind = map[*Watch]struct{}{}
 	h.marked = map[*Watch]struct{}{}
+	h.regs.byPath = map[string]*registration{}
+	h.sets = map[*WatchSet]struct{}{}
 }
 
 // signal says that something was published. It never waits.
@@ -157,13 +161,27 @@ func (h *hub) flush() {
 // dispatchLocked queues changes, whole writes, at the watches that ask for them.
 func (h *hub) dispatchLocked(changes []change) {
 	var woken []*Watch
+	var wokenSets []*WatchSet
+	tell := func(r *registration, n notice) {
+		if r.set.offer(n) {
+			wokenSets = append(wokenSets, r.set)
+		}
+	}
 	at := h.seq
 	for i := range changes {
 		woken = h.offerLocked(&changes[i], at+uint64(i), woken)
+		if len(h.regs.byPath) > 0 {
+			h.regs.trigger(&changes[i], at+uint64(i), tell, h.dropLocked)
+		}
 	}
 	for _, w := range woken {
 		if w.release() {
 			h.removeLocked(w) // it was full
+		}
+	}
+	for _, ws := range wokenSets {
+		if ws.release() {
+			h.dismissLocked(ws) // likewise
 		}
 	}
 }
@@ -348,11 +366,84 @@ func (h *hub) unfollowLocked(w *Watch, done <-chan struct{}) {
 	w.sibling, w.siblingBack = nil, nil
 }
 
+// admitSet lets a set register.
+func (h *hub) admitSet(ws *WatchSet) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed != nil {
+		return h.closed
+	}
+	h.sets[ws] = struct{}{}
+	return nil
+}
+
+// enlist takes registrations over that are level with the hub: they have looked at
+// every change before seq. Otherwise it says how many changes they have yet to look
+// at.
+func (h *hub) enlist(late *lateRegistrations, seq uint64) (behind uint64, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ws := late.set
+	if _, in := h.sets[ws]; !in {
+		return 0, ws.Err()
+	}
+	if h.seq > seq {
+		return h.seq - seq, nil
+	}
+	more := 0
+	for path := range late.table.byPath {
+		if ws.regs[path] == nil {
+			more++
+		}
+	}
+	if h.count+more > h.limit {
+		return 0, ErrTooManyWatches
+	}
+	h.count += more
+	for path, r := range late.table.byPath {
+		modes := r.modes
+		if mine := ws.regs[path]; mine != nil {
+			r = mine
+		} else {
+			r.modes = 0
+			ws.regs[path] = r
+		}
+		h.regs.add(r, modes)
+	}
+	ws.insertMissed(late.missed)
+	return 0, nil
+}
+
+// dropLocked takes a registration without modes out of its set.
+func (h *hub) dropLocked(r *registration) {
+	delete(r.set.regs, r.path)
+	h.count--
+}
+
+// dismiss takes a set out, if it is in.
+func (h *hub) dismiss(ws *WatchSet) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dismissLocked(ws)
+}
+
+func (h *hub) dismissLocked(ws *WatchSet) {
+	for _, r := range ws.regs {
+		h.regs.clear(r, anyMode)
+		h.dropLocked(r)
+	}
+	delete(h.sets, ws)
+}
+
+// compacted is what a reader learns that needs changes which are forgotten.
+func (h *hub) compacted() *CompactedError {
+	return &CompactedError{Oldest: positionOf(h.g.state(), groupPosition{h.g.id, h.history.oldestZXID(), allEvents})}
+}
+
 // skipLocked ends every watch: the published state was not reached through changes
 // that are known here.
 func (h *hub) skipLocked(p *published) {
-	z := h.history.oldestZXID()
-	h.endAllLocked(&CompactedError{Oldest: positionOf(p.state, groupPosition{h.g.id, z, allEvents})})
+	h.endAllLocked(h.compacted())
 	h.levelLocked(p.seq, p.state.zxid)
 }
 
@@ -369,9 +460,13 @@ func (h *hub) endAllLocked(err error) {
 		w.end(err)
 		h.removeLocked(w)
 	}
+	for ws := range h.sets {
+		ws.end(err)
+		h.dismissLocked(ws)
+	}
 }
 
-// open returns the number of open watches.
+// open returns the number of open watches and registrations.
 func (h *hub) open() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

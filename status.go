@@ -49,7 +49,7 @@ type Status struct {
 	Members  []Member
 	Znodes   int
 	Sessions int
-	Watches  int // open on this member
+	Watches  int // open on this member, the registrations of each [WatchSet] included
 
 	// The settings of the ensemble, see [Config]. Zero before this member has
 	// caught up.

@@ -341,7 +341,7 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 		p := w.hub.g.pub.Load()
 		changes, ok := w.hub.history.read(w.seq, p.seq, buf[:0])
 		if !ok {
-			err := &CompactedError{Oldest: positionOf(p.state, groupPosition{w.hub.g.id, w.hub.history.oldestZXID(), allEvents})}
+			err := w.hub.compacted()
 			w.end(err)
 			w.hub.remove(w)
 			return false, err
@@ -412,16 +412,25 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 	}
 	if w.mode == Children {
 		ev.Type, ev.Path = NodeChildrenChanged, w.path
-	} else if !c.node.acl.permits(w.s.identities, PermRead) {
-		return Event{}, false
 	}
-	if n, exists := s.tree.find(ev.Path); exists && !n.acl.permits(w.s.identities, PermRead) {
+	if !s.tells(ev.Type, ev.Path, c.node, w.s.identities) {
 		return Event{}, false
 	}
 	if w.data && w.mode != Children {
 		ev.Data, ev.Stat = bytes.Clone(c.node.data), c.node.stat()
 	}
 	return ev, true
+}
+
+// tells reports whether a reader may be told of an event: it was allowed to read
+// the znode then, and is now. node is the znode that changed; of one whose children
+// changed only the present is looked at.
+func (s *state) tells(t EventType, path string, node *znode, identities []ID) bool {
+	if t != NodeChildrenChanged && !node.acl.permits(identities, PermRead) {
+		return false
+	}
+	now, exists := s.tree.find(path)
+	return !exists || now.acl.permits(identities, PermRead)
 }
 
 // C returns a channel of the events, which is closed when the watch has ended;
@@ -528,7 +537,7 @@ func (w *Watch) startFrom(ctx context.Context, from Position) error {
 	}
 	seq, ok := g.hub.history.seek(at)
 	if !ok {
-		return &CompactedError{Oldest: positionOf(g.state(), groupPosition{g.id, g.hub.history.oldestZXID(), allEvents})}
+		return g.hub.compacted()
 	}
 	w.seq, w.at = seq, at
 	return w.hub.admit(w)

@@ -1,0 +1,339 @@
+package coord
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// A WatchSet holds registrations with the semantics of ZooKeeper's watches, for
+// those who speak its protocol or port code that was written for it: one set is
+// one client's connection to one server. Everything else is better served by
+// [Session.Watch].
+//
+//   - A registration is told the first change behind the [View] it was made with,
+//     none is skipped and none told twice.
+//   - Types at one path combine. To register what is registered already changes
+//     nothing.
+//   - However many registrations a change concerns, the set is told once that the
+//     znode changed, and once that the children of its parent did.
+//   - A change that the session may not read is not told, but uses up what it would
+//     have been told to.
+//
+// Registrations end with [WatchSet.Close], not with the session. A set that is not
+// emptied holds at most [Config.WatchBuffer] notifications for its lasting
+// registrations and ends when there is one more; those of the others are bounded by
+// their number. It also ends when this member catches up by a snapshot, because
+// nobody knows then what changed: the client connects and registers again.
+//
+// Any number of goroutines may use a set, but Add and Take only one at a time: the
+// order in which a client learns things is theirs to keep. The rules are those of
+// the ZooKeeper programmer's guide, "ZooKeeper Watches".
+type WatchSet struct {
+	s       *Session
+	hub     *hub
+	regs    map[string]*registration // guarded by hub.mu; by path
+	changed chan struct{}            // holds 1
+
+	mu      sync.Mutex
+	queued  []notice // guarded by mu; in order
+	ready   int      // guarded by mu; how many of queued may be handed out: whole writes
+	lasting int      // guarded by mu; how many of queued come from lasting registrations
+	full    bool     // guarded by mu; one of those did not fit
+	taken   ZXID     // guarded by mu; of the last one that was handed out
+	err     error    // guarded by mu; why it ended, set once
+}
+
+// A Registration is a path and what to be told of it.
+type Registration struct {
+	Path string
+	Type WatcherType
+}
+
+// NewWatchSet returns an empty set. It fails as every call on a session that has
+// ended or a Coordinator that is closed does.
+func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	err := s.alive()
+	g := s.c.groupOf(pathRoot)
+	if err == nil {
+		err = g.awaitJoined(waiting)
+	}
+	ws := &WatchSet{s: s, hub: &g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+	if err == nil {
+		err = g.hub.admitSet(ws)
+	}
+	if err != nil {
+		return nil, &OpError{Op: "watch", Err: err}
+	}
+	return ws, nil
+}
+
+// Add registers rs, all of them or none, behind what v shows: a change that v does
+// not show is told, also if it has happened since. A client that is given what v
+// shows must first be given what Take returns for v's zxid.
+//
+// It fails with [ErrBadArguments] for a path that is no path, for [AnyWatcher], and
+// for a view of another member or one that is older than what was taken; with
+// [ErrTooManyWatches]; with a [*CompactedError] if the changes behind v are no longer
+// known; and with what [WatchSet.Err] says once the set has ended.
+func (ws *WatchSet) Add(v *View, rs ...Registration) error {
+	for _, r := range rs {
+		fault := pathFault(r.Path)
+		if fault == "" && (r.Type == AnyWatcher || r.Type.modes() == 0) {
+			fault = "cannot register for " + r.Type.String()
+		}
+		if fault != "" {
+			return &OpError{Op: "watch", Path: r.Path, Err: ErrBadArguments, Detail: fault}
+		}
+	}
+	if err := ws.add(v, rs); err != nil {
+		return &OpError{Op: "watch", Err: err}
+	}
+	return nil
+}
+
+func (ws *WatchSet) add(v *View, rs []Registration) error {
+	if err := ws.suits(v); err != nil {
+		return err
+	}
+	h := ws.hub
+	h.flush() // what v shows has been told to the set, and is none of rs's business
+	seq, ok := h.history.seek(groupPosition{h.g.id, v.s.zxid, allEvents})
+	if !ok {
+		return h.compacted()
+	}
+	late := newLateRegistrations(ws, rs)
+	var buf []change
+	for {
+		behind, err := h.enlist(late, seq)
+		if err != nil || behind == 0 {
+			return err
+		}
+		buf, ok = h.history.read(seq, seq+behind, buf[:0])
+		if !ok {
+			return h.compacted()
+		}
+		for i := range buf {
+			late.offer(&buf[i], seq+uint64(i))
+		}
+		seq += uint64(len(buf))
+	}
+}
+
+// suits says why registrations cannot be made behind v, or nothing.
+func (ws *WatchSet) suits(v *View) error {
+	ws.mu.Lock()
+	taken := ws.taken
+	ws.mu.Unlock()
+	if now := ws.hub.g.state(); v.s.group != now.group || v.s.id != now.id || v.s.zxid > now.zxid {
+		return fmt.Errorf("%w: a view of another member", ErrBadArguments)
+	}
+	if v.s.zxid < taken {
+		return fmt.Errorf("%w: the view is at %v, older than %v, which was taken", ErrBadArguments, v.s.zxid, taken)
+	}
+	return nil
+}
+
+// lateRegistrations are registrations that are not in the hub's table yet, because
+// the hub may have moved on: they look at what they missed in a table of their own.
+type lateRegistrations struct {
+	set    *WatchSet
+	table  registrations
+	missed []notice
+}
+
+func newLateRegistrations(ws *WatchSet, rs []Registration) *lateRegistrations {
+	late := &lateRegistrations{set: ws, table: registrations{byPath: make(map[string]*registration, len(rs))}}
+	for _, r := range rs {
+		reg := late.table.byPath[r.Path]
+		if reg == nil {
+			reg = &registration{set: ws, path: r.Path}
+		}
+		late.table.add(reg, r.Type.modes())
+	}
+	return late
+}
+
+func (late *lateRegistrations) offer(c *change, seq uint64) {
+	tell := func(_ *registration, n notice) { late.missed = append(late.missed, n) }
+	late.table.trigger(c, seq, tell, func(*registration) {})
+}
+
+// Remove takes registrations of a path out. It reports whether there was one.
+func (ws *WatchSet) Remove(path string, t WatcherType) bool {
+	h := ws.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := ws.regs[path]
+	if r == nil || r.modes&t.modes() == 0 {
+		return false
+	}
+	if h.regs.clear(r, t.modes()) {
+		h.dropLocked(r)
+	}
+	return true
+}
+
+// Has reports whether there is such a registration.
+func (ws *WatchSet) Has(path string, t WatcherType) bool {
+	ws.hub.mu.Lock()
+	defer ws.hub.mu.Unlock()
+	r := ws.regs[path]
+	return r != nil && r.modes&t.modes() != 0
+}
+
+// Len returns the number of paths with a registration.
+func (ws *WatchSet) Len() int {
+	ws.hub.mu.Lock()
+	defer ws.hub.mu.Unlock()
+	return len(ws.regs)
+}
+
+// Changed receives when there may be something to take, or the set has ended.
+func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
+
+// Take hands out the notifications of all writes up to upTo, in the order of the
+// changes; those of one change of a znode come before that of its parent's children.
+// If upTo is the zxid of a View of this member, or of a write that it has
+// acknowledged, none is missing: they are what a client must learn before it may
+// learn of the view or the write. The largest ZXID takes what there is.
+//
+// The events carry no data and no Position. When there are none left, Take returns
+// the reason why the set has ended, if it has.
+func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
+	ws.hub.flush()
+	s := ws.hub.g.state()
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.ready == 0 {
+		return nil, ws.err
+	}
+	n := 0
+	var events []Event
+	for ; n < ws.ready && ws.queued[n].zxid <= upTo; n++ {
+		q := &ws.queued[n]
+		if !q.once {
+			ws.lasting--
+		}
+		if s.tells(q.typ, q.path, q.node, ws.s.identities) {
+			events = append(events, Event{Type: q.typ, Path: q.path, ZXID: q.zxid})
+			ws.taken = q.zxid
+		}
+	}
+	ws.ready -= n
+	clear(ws.queued[:n]) // let go of the znodes
+	ws.queued = ws.queued[n:]
+	if len(ws.queued) == 0 {
+		ws.queued = nil
+	}
+	return events, nil
+}
+
+// Err says why the set has ended: ErrClosed after Close, an [*OverrunError], a
+// [*CompactedError], or the reason why the Coordinator has closed. It is nil while
+// the set goes on.
+func (ws *WatchSet) Err() error {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.err
+}
+
+// Close drops all registrations and notifications. Further calls do nothing.
+func (ws *WatchSet) Close() {
+	ws.end(ErrClosed)
+	ws.hub.dismiss(ws)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.queued, ws.ready, ws.lasting = nil, 0, 0
+}
+
+// offer queues a notice, unless it is the one that was queued last. It reports
+// whether it is the first since the last release.
+func (ws *WatchSet) offer(n notice) (first bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	last := len(ws.queued) - 1
+	if ws.err != nil || ws.full {
+		return false
+	}
+	if last >= 0 && ws.queued[last].order == n.order {
+		ws.mergeLocked(&ws.queued[last], n)
+		return false
+	}
+	if !n.once && ws.lasting >= ws.s.c.cfg.WatchBuffer && ws.queued[last].zxid != n.zxid {
+		ws.full = true
+		return last+1 == ws.ready
+	}
+	ws.queued = append(ws.queued, n)
+	if !n.once {
+		ws.lasting++
+	}
+	return last+1 == ws.ready
+}
+
+// mergeLocked has a notice stand for another one of the same notification.
+func (ws *WatchSet) mergeLocked(into *notice, n notice) {
+	if n.once && !into.once {
+		into.once = true
+		ws.lasting--
+	}
+}
+
+// insertMissed queues what registrations missed before they were in the hub's table,
+// at its place. The hub is not in the middle of a write.
+func (ws *WatchSet) insertMissed(missed []notice) {
+	if len(missed) == 0 {
+		return
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, n := range missed {
+		i, told := slices.BinarySearchFunc(ws.queued, n, func(a, b notice) int { return cmp.Compare(a.order, b.order) })
+		if told {
+			ws.mergeLocked(&ws.queued[i], n)
+			continue
+		}
+		ws.queued = slices.Insert(ws.queued, i, n)
+		if !n.once {
+			ws.lasting++
+		}
+	}
+	ws.ready = len(ws.queued)
+	ws.signal()
+}
+
+// release has what is queued, which is whole writes, handed out. It reports whether
+// the set ends because it was full.
+func (ws *WatchSet) release() (ended bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.ready = len(ws.queued)
+	ended = ws.full && ws.err == nil
+	if ended {
+		last := groupPosition{ws.hub.g.id, ws.queued[len(ws.queued)-1].zxid, allEvents}
+		ws.err = &OverrunError{Position: positionOf(ws.hub.g.state(), last)}
+	}
+	ws.signal()
+	return ended
+}
+
+// end makes the set end with err once what is queued was taken.
+func (ws *WatchSet) end(err error) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.err == nil {
+		ws.err = err
+	}
+	ws.signal()
+}
+
+func (ws *WatchSet) signal() {
+	select {
+	case ws.changed <- struct{}{}:
+	default:
+	}
+}
