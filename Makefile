@@ -90,6 +90,10 @@ crash: ## kill and restart members ROUNDS (50) times and compare what they promi
 bench-engine: ## measure the engine on this machine
 	cd bench && go run ./engine
 
+.PHONY: bench-sessions
+bench-sessions: ## measure what a million sessions cost; needs some 4 GB of memory and 2 minutes
+	cd bench && go run ./sessions
+
 .PHONY: quickstart
 quickstart: ## run the README's first program
 	go run ./examples/quickstart

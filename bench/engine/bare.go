@@ -12,6 +12,7 @@ import (
 	"github.com/lni/dragonboat/v4/logger"
 	"github.com/lni/dragonboat/v4/statemachine"
 
+	"coord/bench/machine"
 	"coord/internal/raftnode"
 )
 
@@ -52,7 +53,7 @@ func openBare(_ context.Context, s settings) (_ *bareSubject, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	addrs, err := freeAddrs(s.Hosts)
+	addrs, err := machine.FreeAddrs(s.Hosts)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"coord/bench/machine"
+
 	"coord"
 )
 
@@ -34,7 +36,7 @@ func openCoord(ctx context.Context, s settings) (_ *coordSubject, err error) {
 			err = errors.Join(err, c.close())
 		}
 	}()
-	addrs, err := freeAddrs(s.Hosts)
+	addrs, err := machine.FreeAddrs(s.Hosts)
 	if err != nil {
 		return nil, err
 	}

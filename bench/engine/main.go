@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"coord/bench/machine"
 )
 
 // A plan is what the command line asks for.
@@ -125,7 +127,7 @@ func (p *plan) execute(ctx context.Context, self string, out io.Writer) error {
 	defer os.RemoveAll(dir)
 	p.Dir = dir
 	if !p.json {
-		if err := printMachine(out, dir); err != nil {
+		if err := machine.Describe(out, dir); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%d znodes, payload %d bytes, %v a row, medians of %d rounds\n\n", p.Znodes, p.Payload, p.duration, p.rounds)
@@ -142,7 +144,7 @@ func (p *plan) execute(ctx context.Context, self string, out io.Writer) error {
 		}
 	}
 	if !p.json {
-		fmt.Fprintf(out, "load average at the end, the measured load included: %s\n", loadAverage())
+		fmt.Fprintf(out, "load average at the end, the measured load included: %s\n", machine.LoadAverage())
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -71,20 +70,6 @@ func awaitLeader(ask func() (int, bool)) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no leader within %v", settleTimeout)
-}
-
-// freeAddrs returns loopback addresses that nobody listens on.
-func freeAddrs(n int) ([]string, error) {
-	addrs := make([]string, n)
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("look for a free port: %w", err)
-		}
-		defer l.Close() // at the end, so that no port is found twice
-		addrs[i] = l.Addr().String()
-	}
-	return addrs, nil
 }
 
 func memberDir(s settings, i int) string { return filepath.Join(s.Dir, s.Subject, strconv.Itoa(i+1)) }

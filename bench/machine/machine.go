@@ -1,8 +1,11 @@
-package main
+// Package machine is what the benchmarks share: what they say of the machine, and
+// free addresses on it.
+package machine
 
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,15 +14,15 @@ import (
 	"time"
 )
 
-// printMachine prints what the figures depend on.
-func printMachine(w io.Writer, dir string) error {
+// Describe prints what the figures depend on. It measures fsync in dir.
+func Describe(w io.Writer, dir string) error {
 	p50, p99, err := syncLatency(dir)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s %s/%s, %d cores, append of 4 KiB and fsync p50 %v p99 %v, load average %s\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
-		p50.Round(time.Microsecond), p99.Round(time.Microsecond), loadAverage())
+		p50.Round(time.Microsecond), p99.Round(time.Microsecond), LoadAverage())
 	return err
 }
 
@@ -46,11 +49,25 @@ func syncLatency(dir string) (p50, p99 time.Duration, err error) {
 	return took[rounds/2], took[rounds*99/100], nil
 }
 
-// loadAverage returns the load of the machine over 1, 5 and 15 minutes.
-func loadAverage() string {
+// LoadAverage returns the load of the machine over 1, 5 and 15 minutes.
+func LoadAverage() string {
 	b, err := os.ReadFile("/proc/loadavg")
 	if f := strings.Fields(string(b)); err == nil && len(f) >= 3 {
 		return strings.Join(f[:3], " ")
 	}
 	return "unknown"
+}
+
+// FreeAddrs returns loopback addresses that nobody listens on.
+func FreeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("look for a free port: %w", err)
+		}
+		defer l.Close() // at the end, so that no port is found twice
+		addrs[i] = l.Addr().String()
+	}
+	return addrs, nil
 }
