@@ -79,7 +79,7 @@ tidy-check: ## fail if go mod tidy would change anything
 
 .PHONY: golden
 golden: ## write test scripts and golden files anew; review the diff line by line
-	go test . -run 'Script|Golden|Format' -rewrite
+	go test . -run 'Script|Golden|Format' -rewrite -update
 	git status --short testdata
 
 .PHONY: crash

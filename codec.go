@@ -336,7 +336,7 @@ func (e *encoder) op(o *op) {
 		e.kind(uint8(o.mode))
 		e.int(o.ttlMS)
 		e.acl(o.acl)
-		e.bool(o.parents)
+		e.kind(uint8(o.parents))
 	case opSetData:
 		e.bytes(o.data)
 	case opSetACL:
@@ -363,7 +363,7 @@ func (d *decoder) op(o *op) {
 		o.mode = CreateMode(d.small(255))
 		o.ttlMS = d.int()
 		o.acl = d.acl()
-		o.parents = d.bool()
+		o.parents = parentsMode(d.small(uint64(containerParents)))
 	case opSetData:
 		o.data = d.bytes()
 	case opSetACL:

@@ -168,12 +168,29 @@ type op struct {
 	data    []byte // create, setData; nil is null
 	mode    CreateMode
 	ttlMS   int64
-	acl     []ACL // create, setACL; on create nil is the open ACL
-	version int32 // AnyVersion: no condition
-	czxid   ZXID  // 0: no condition
-	delta   int64 // add
-	count   int32 // checkChildren
-	parents bool  // create: make missing parents, persistent, with the same ACL
+	acl     []ACL       // create, setACL; on create nil is the open ACL
+	version int32       // AnyVersion: no condition
+	czxid   ZXID        // 0: no condition
+	delta   int64       // add
+	count   int32       // checkChildren
+	parents parentsMode // create
+}
+
+// A parentsMode says what a create does about parents that are missing.
+type parentsMode uint8
+
+const (
+	noParents         parentsMode = iota // it is refused
+	persistentParents                    // makes them, persistent, with the same ACL
+	containerParents                     // makes them, containers, with the same ACL
+)
+
+// kind returns that of the znodes that are made.
+func (m parentsMode) kind() CreateMode {
+	if m == containerParents {
+		return Container
+	}
+	return Persistent
 }
 
 // A result is the answer to one request, kept in the state until the member's

@@ -50,7 +50,7 @@ import (
 //
 // and an operation one of
 //
-//	create PATH [DATA] [mode=M] [acl=A] [ttl=MS] [parents]
+//	create PATH [DATA] [mode=M] [acl=A] [ttl=MS] [parents|containers]
 //	set PATH DATA [version=N] [czxid=Z]
 //	delete | check PATH [version=N] [czxid=Z]
 //	absent PATH
@@ -376,7 +376,12 @@ func (sc *script) op(l line) op {
 	o := op{path: sc.path(sc.word(l, 0)), version: int32(sc.int(l, "version", -1)), czxid: ZXID(sc.int(l, "czxid", 0))}
 	switch l.cmd {
 	case "create":
-		o.kind, o.data, o.mode, o.ttlMS, o.parents = opCreate, sc.data(l), sc.mode(l), sc.int(l, "ttl", 0), l.flag("parents")
+		o.kind, o.data, o.mode, o.ttlMS = opCreate, sc.data(l), sc.mode(l), sc.int(l, "ttl", 0)
+		if l.flag("parents") {
+			o.parents = persistentParents
+		} else if l.flag("containers") {
+			o.parents = containerParents
+		}
 		if v, ok := l.arg("acl"); ok {
 			o.acl = sc.acl(v)
 		}

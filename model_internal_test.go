@@ -606,7 +606,7 @@ func (m *model) create(r *request, o *op) opResult {
 		}
 	}
 	sequential := o.mode == 2 || o.mode == 3 || o.mode == 6
-	if o.parents {
+	if o.parents != 0 {
 		if c := m.createParents(r, o, sequential, acl); c != 0 {
 			return opResult{code: c}
 		}
@@ -675,7 +675,7 @@ func (m *model) createParents(r *request, o *op, sequential bool, acl []ACL) Cod
 		return -102
 	}
 	for _, p := range slices.Backward(missing) {
-		m.put(r, p, nil, acl)
+		m.put(r, p, nil, acl).reapable = o.parents == containerParents
 	}
 	return 0
 }

@@ -486,7 +486,9 @@ func (g *generator) create(o *op) {
 			o.ttlMS = pick(g, int64(0), -1, 1<<40)
 		}
 	}
-	o.parents = g.one(10)
+	if g.one(10) {
+		o.parents = pick(g, persistentParents, containerParents)
+	}
 }
 
 func (g *generator) compare() {

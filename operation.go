@@ -78,11 +78,11 @@ func (x *execution) create(o *op) opResult {
 	if code != codeOK {
 		return opResult{code: code}
 	}
-	if o.parents {
+	if o.parents != noParents {
 		if code := x.checkParents(o, acl); code != codeOK {
 			return opResult{code: code}
 		}
-		x.createParents(parentPath(o.path), acl)
+		x.createParents(parentPath(o.path), o.parents.kind(), acl)
 	}
 	return x.createOne(o, acl)
 }
@@ -180,12 +180,12 @@ func (x *execution) checkParents(o *op, acl *aclEntry) Code {
 	}
 }
 
-func (x *execution) createParents(path string, acl *aclEntry) {
+func (x *execution) createParents(path string, kind CreateMode, acl *aclEntry) {
 	if _, ok := x.s.tree.find(path); ok {
 		return
 	}
-	x.createParents(parentPath(path), acl)
-	if res := x.createOne(&op{path: path}, acl); res.code != codeOK {
+	x.createParents(parentPath(path), kind, acl)
+	if res := x.createOne(&op{path: path, mode: kind}, acl); res.code != codeOK {
 		panic("coord: unreachable: checked parent " + path + ": " + res.code.Error())
 	}
 }

@@ -63,7 +63,13 @@ func (f createFunc) applyCreate(p *op) { f(p) }
 
 // WithParents makes missing parents as well, persistent, without data and with
 // the same ACL, in the same write.
-func WithParents() CreateOption { return createFunc(func(p *op) { p.parents = true }) }
+func WithParents() CreateOption { return createFunc(func(p *op) { p.parents = persistentParents }) }
+
+// WithContainers makes missing parents as [WithParents] does, but of mode
+// [Container]: they vanish some time after their last child.
+func WithContainers() CreateOption {
+	return createFunc(func(p *op) { p.parents = containerParents })
+}
 
 // WithTTL sets the time to live of a znode of mode [PersistentTTL] or
 // [PersistentSequentialTTL]: 1 ms to 2^40-1 ms, in whole milliseconds, rounded up.
