@@ -218,11 +218,7 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
 	if res.firstError() != codeOK {
 		return nil, multiError(list, res.ops)
 	}
-	out := make([]OpResult, len(res.ops))
-	for i, r := range res.ops {
-		out[i] = OpResult{Path: r.path, Stat: r.stat, Value: r.value}
-	}
-	return out, nil
+	return opResults(res.ops), nil
 }
 
 // Sync waits until this member reflects every write that was acknowledged, by

@@ -230,3 +230,12 @@ func (e *OutcomeError) Outcome(ctx context.Context) error {
 		return &OutcomeError{cause: context.Cause(ctx), p: e.p}
 	}
 }
+
+// Results is [OutcomeError.Outcome] that also tells what the write answered, an
+// answer for each operation: the name of a sequential znode, for example.
+func (e *OutcomeError) Results(ctx context.Context) ([]OpResult, error) {
+	if err := e.Outcome(ctx); err != nil {
+		return nil, err
+	}
+	return opResults(e.p.result.ops), nil
+}

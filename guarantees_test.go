@@ -176,6 +176,9 @@ func TestG03ErrorsAreDefiniteOrSaySo(t *testing.T) {
 		if err := unknown.Outcome(t.Context()); err != nil {
 			t.Fatalf("Outcome = %v, want applied", err)
 		}
+		if results, err := unknown.Results(t.Context()); err != nil || len(results) != 1 || results[0].Stat.Version != 1 {
+			t.Errorf("Results = %+v, %v; want version 1", results, err)
+		}
 		if got, st := mustGet(t, leader, "/n", coord.Linearizable()); got != "unknown" || st.Version != 1 {
 			t.Errorf("Get = %q, version %d; want the one write, once", got, st.Version)
 		}

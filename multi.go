@@ -77,6 +77,15 @@ func AddOp(path string, delta int64, opts ...SetDataOption) Op {
 	return Op{o}
 }
 
+// opResults returns answers as callers see them.
+func opResults(results []opResult) []OpResult {
+	out := make([]OpResult, len(results))
+	for i, r := range results {
+		out[i] = OpResult{Path: r.path, Stat: r.stat, Value: r.value}
+	}
+	return out
+}
+
 // multiError turns the results of a failed multi into its error.
 func multiError(ops []op, results []opResult) *MultiError {
 	e := &MultiError{Results: make([]error, len(results))}
