@@ -33,6 +33,7 @@ type Client interface {
 	Sync(ctx context.Context, path string) error
 	View(ctx context.Context, opts ...ReadOption) (*View, error)
 	Watch(ctx context.Context, path string, mode WatchMode, opts ...WatchOption) (*Watch, error)
+	NewWatchSet(ctx context.Context) (*WatchSet, error)
 }
 
 var (

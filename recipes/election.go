@@ -1,0 +1,211 @@
+package recipes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+
+	"coord"
+)
+
+// A Leader is who leads an election.
+type Leader struct {
+	Path    string          // of its znode
+	Value   []byte          // what it said of itself
+	Session coord.SessionID // its session
+	Fence   coord.ZXID      // of its term: larger for each later one
+}
+
+// Campaign waits until s leads the election at path. value says who it is, see
+// [Leader]. Candidates lead in the order of their arrival.
+//
+// Guarantee: terms do not overlap: of all that were elected at path, at most one is
+// Held at a time, by the clocks of their processes.
+// Cost: one write, and one to resign, which is [Held.Release]. Waiting costs none.
+// Session loss: the campaign fails, or the term ends.
+// Pitfall: work that goes on after the end of the Held's Context is not led by
+// anybody; guard it.
+//
+// It fails as [Lock] does.
+func Campaign(ctx context.Context, s *coord.Session, path string, value []byte) (*Held, error) {
+	h, err := acquire(ctx, s, path, kindCandidate, []Option{WithValue(value)})
+	if err != nil {
+		return nil, fmt.Errorf("campaign at %s: %w", path, err)
+	}
+	return h, nil
+}
+
+// CurrentLeader returns who leads the election at path, as the local member sees it,
+// and false if nobody does.
+func CurrentLeader(ctx context.Context, c coord.Client, path string) (Leader, bool, error) {
+	v, err := c.View(ctx)
+	if err != nil {
+		return Leader{}, false, err
+	}
+	l, err := firstContender(v, path, kindCandidate)
+	if err != nil || l == nil {
+		return Leader{}, false, err
+	}
+	return *l, true, nil
+}
+
+// Observe yields who leads the election at path, now and whenever that changes or
+// the leader changes its value; the zero Leader while nobody does. An observer that
+// is slow may miss terms in between, never the latest. The last pair has the reason
+// why it ended, if that was not the loop's own: the cause of ctx, or what a read
+// fails with.
+//
+// It costs no writes. An observer is woken by changes of the leader's znode alone.
+func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader, error] {
+	return func(yield func(Leader, error) bool) {
+		o := &observer{c: c, path: path}
+		defer o.close()
+		last := Leader{Fence: math.MaxUint64} // none is like it
+		for {
+			l, err := o.next(ctx)
+			if err != nil {
+				yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
+				return
+			}
+			if !l.same(last) && !yield(l, nil) {
+				return
+			}
+			last = l
+			select {
+			case <-o.set.Changed():
+			case <-ctx.Done():
+				yield(Leader{}, fmt.Errorf("observe %s: %w", path, context.Cause(ctx)))
+				return
+			}
+		}
+	}
+}
+
+func (l Leader) same(other Leader) bool {
+	return l.Fence == other.Fence && string(l.Value) == string(other.Value)
+}
+
+// An observer looks at an election.
+type observer struct {
+	c    coord.Client
+	path string
+	set  *coord.WatchSet
+}
+
+func (o *observer) close() {
+	if o.set != nil {
+		o.set.Close()
+	}
+}
+
+// next returns who leads now, and registers for what can change that.
+func (o *observer) next(ctx context.Context) (Leader, error) {
+	for {
+		if err := o.renew(ctx); err != nil {
+			return Leader{}, err
+		}
+		v, err := o.c.View(ctx, coord.AllowStale())
+		if err != nil {
+			return Leader{}, err
+		}
+		l, err := firstContender(v, o.path, kindCandidate)
+		if err != nil {
+			return Leader{}, err
+		}
+		regs := []coord.Registration{{Path: o.path, Type: coord.DataWatcher}, {Path: o.path, Type: coord.ChildrenWatcher}}
+		if l != nil {
+			regs = []coord.Registration{{Path: l.Path, Type: coord.DataWatcher}}
+		} else {
+			l = &Leader{}
+		}
+		err = o.set.Add(v, regs...)
+		if err == nil {
+			return *l, nil
+		}
+		if !isCompacted(err) {
+			return Leader{}, err
+		}
+	}
+}
+
+// renew makes a set, or a new one if this member skipped changes.
+func (o *observer) renew(ctx context.Context) (err error) {
+	if o.set != nil {
+		if _, err = o.set.Take(math.MaxUint64); err == nil || !isCompacted(err) {
+			return err
+		}
+		o.set.Close()
+	}
+	o.set, err = o.c.NewWatchSet(ctx)
+	return err
+}
+
+// firstContender returns the contender of a kind that is before all others, or nil.
+func firstContender(v *coord.View, dir string, k kind) (*Leader, error) {
+	names, _, err := v.Children(dir)
+	if errors.Is(err, coord.ErrNoNode) {
+		return nil, nil //nolint:nilnil // nobody is a fine answer
+	}
+	if err != nil {
+		return nil, err
+	}
+	var first *Leader
+	var firstSeq int32
+	for _, name := range names {
+		seq, ok := sequenceOf(name, k.prefix)
+		if !ok || first != nil && !precedes(seq, firstSeq) {
+			continue
+		}
+		path := join(dir, name)
+		data, stat, err := v.Get(path)
+		if err != nil || stat.EphemeralOwner == 0 {
+			continue
+		}
+		first, firstSeq = &Leader{Path: path, Value: append([]byte(nil), data...), Session: stat.EphemeralOwner, Fence: stat.Czxid}, seq
+	}
+	return first, nil
+}
+
+// RunElected calls f whenever this process leads the election at path, with a
+// context that ends with the term, with c, and with ctx. It campaigns with the own
+// session of c, and again with the next one when that ends.
+//
+// A term that was lost is followed by another campaign, once f has returned: f never
+// runs twice at a time. When f returns while the term lasts, RunElected resigns and
+// returns f's error; so f decides when it has had enough. It also returns the cause
+// of ctx, and why c has ended.
+//
+// Cost: one write for each campaign and one to resign.
+// Pitfall: f must heed its context. Until it returns, this process does not campaign.
+func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(ctx context.Context, h *Held) error, opts ...Option) error {
+	for s := range c.Sessions(ctx) {
+		for s.Context().Err() == nil {
+			h, err := acquire(ctx, s, path, kindCandidate, opts)
+			if err != nil && (ctx.Err() != nil || s.Context().Err() == nil) {
+				return fmt.Errorf("run elected at %s: %w", path, err)
+			}
+			if err != nil {
+				break // the next session may have better luck
+			}
+			if over, err := serve(ctx, h, f); over {
+				return err
+			}
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return context.Cause(c.Context())
+}
+
+// serve calls f for one term. It reports whether f has returned of its own accord,
+// and not because the term was lost.
+func serve(ctx context.Context, h *Held, f func(ctx context.Context, h *Held) error) (over bool, err error) {
+	defer func() { _ = h.Release(ctx) }() // goes on in the background
+	bound, unbind := h.bind(ctx)
+	defer unbind()
+	err = f(bound, h)
+	return h.Check() == nil || ctx.Err() != nil, err
+}

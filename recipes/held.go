@@ -1,0 +1,148 @@
+package recipes
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"coord"
+)
+
+// A Held is something that one holder has and others wait for. It is granted by a
+// recipe and ends when it is released, when its session ends, and when somebody
+// deletes its znode.
+//
+// It outlives the context that it was asked for with: that bounds the wait alone.
+type Held struct {
+	c      *contender
+	ctx    context.Context // ends with the Held, or when the session's own does
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when guardZnode has returned
+
+	releasing sync.Once
+	released  error // written by releasing
+}
+
+// newHeld hands out what a contender has got.
+func newHeld(c *contender) *Held {
+	h := &Held{c: c, done: make(chan struct{})}
+	h.ctx, h.cancel = context.WithCancelCause(c.s.Context())
+	go h.guardZnode()
+	return h
+}
+
+// guardZnode ends h when its znode is deleted. Until it returns, the contender is
+// its own.
+func (h *Held) guardZnode() {
+	defer close(h.done)
+	defer h.c.set.Close()
+	for {
+		select {
+		case <-h.c.set.Changed():
+			if err := h.c.stays(h.ctx); err != nil {
+				h.cancel(err)
+				return
+			}
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// Context ends with h. Its cause is [ErrReleased], [ErrLost], or that of the
+// session's context. If nobody interferes, that is before anyone else can be granted
+// the same: Err, and Done in a select, compare the session's clock. Who breaks a
+// grant by deleting its znode does not wait for the holder: guard what must not
+// happen then.
+func (h *Held) Context() context.Context { return heldContext{h} }
+
+// Check returns nil while h is held, by this process's clock, and otherwise the
+// cause of its end. It asks nobody.
+func (h *Held) Check() error { return context.Cause(h.Context()) }
+
+// Fence returns the czxid of the znode that stands for the grant: a number that is
+// larger for each later grant of the same path. Show it to resources that are not in
+// the tree, and have them refuse a smaller one than they have seen.
+func (h *Held) Fence() coord.ZXID { return h.c.czxid }
+
+// Guard returns an operation that makes a Multi fail with [coord.ErrNoNode] or
+// [coord.ErrBadVersion] unless h is held at that moment. It is exact, whatever this
+// process's clock says and however long it was paused.
+func (h *Held) Guard() coord.Op { return coord.CheckOp(h.c.path, coord.WithCzxid(h.c.czxid)) }
+
+// Path returns the path of the znode that stands for the grant.
+func (h *Held) Path() string { return h.c.path }
+
+// Session returns the session that h ends with.
+func (h *Held) Session() *coord.Session { return h.c.s }
+
+// SetValue replaces what was said with [WithValue].
+func (h *Held) SetValue(ctx context.Context, value []byte) error {
+	_, err := h.c.s.SetData(ctx, h.c.path, value, coord.WithCzxid(h.c.czxid))
+	return err
+}
+
+// Release gives back what is held, in one write. If the ensemble does not answer
+// before ctx ends, Release returns why and goes on in the background until it has
+// succeeded or the session has ended: h is over in any case. Further calls return
+// the same.
+func (h *Held) Release(ctx context.Context) error {
+	h.releasing.Do(func() {
+		h.cancel(ErrReleased)
+		<-h.done
+		h.released = h.c.leave(ctx)
+	})
+	return h.released
+}
+
+// bind returns a context with the values and the end of ctx, that also ends with h.
+func (h *Held) bind(ctx context.Context) (_ context.Context, unbind func()) {
+	both, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(h.ctx, func() { cancel(context.Cause(h.ctx)) })
+	return boundContext{both, h, cancel}, func() { stop(); cancel(context.Canceled) }
+}
+
+// A heldContext is the context of a Held. Its methods look at the session's clock
+// first, which ends h.ctx if the time is up.
+type heldContext struct{ h *Held }
+
+func (c heldContext) look() context.Context {
+	_ = c.h.c.s.Context().Err()
+	return c.h.ctx
+}
+
+// Deadline implements [context.Context]. It moves, so there is none to tell.
+func (c heldContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements [context.Context].
+func (c heldContext) Done() <-chan struct{} { return c.look().Done() }
+
+// Err implements [context.Context].
+func (c heldContext) Err() error { return c.look().Err() }
+
+// Value implements [context.Context].
+func (c heldContext) Value(key any) any { return c.look().Value(key) }
+
+// A boundContext also ends with a Held.
+type boundContext struct {
+	context.Context
+
+	h      *Held
+	cancel context.CancelCauseFunc
+}
+
+func (c boundContext) look() context.Context {
+	if err := c.h.Check(); err != nil {
+		c.cancel(err)
+	}
+	return c.Context
+}
+
+// Done implements [context.Context].
+func (c boundContext) Done() <-chan struct{} { return c.look().Done() }
+
+// Err implements [context.Context].
+func (c boundContext) Err() error { return c.look().Err() }
+
+// Value implements [context.Context].
+func (c boundContext) Value(key any) any { return c.look().Value(key) }
