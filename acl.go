@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"weak"
 )
 
 // A Perm is a set of permissions, as ZooKeeper numbers them.
@@ -181,33 +182,70 @@ type aclEntry struct {
 	list      []ACL
 }
 
-// An aclTable finds the entry of a list that was seen before, so that a million
-// znodes with the same ACL store it once. It is no part of the replicated
-// state: what it has forgotten or not yet forgotten changes no answer.
+// An aclTable finds the entry of a list that is in use, so that a million znodes
+// with the same ACL store it once. It is no part of the replicated state: what it
+// has forgotten or not yet forgotten changes no answer.
+//
+// It refers to entries weakly, so that a list which no znode has any more does not
+// live on. Counting the znodes of each entry would cost every write to a znode with
+// an ACL, and finding those in use would stop apply for a walk over the tree. As an
+// entry is forgotten only when nothing refers to it, equal lists in one state still
+// have one entry.
 type aclTable struct {
-	entries   ordered[*aclEntry]
+	entries   ordered[weakACL]
 	openEntry *aclEntry
+	sweepAt   int // the number of entries that has those without a list dropped
 }
 
+// A weakACL is an entry of the table, under the list that it is of.
+type weakACL struct {
+	canonical string
+	entry     weak.Pointer[aclEntry]
+}
+
+// leastSweep is the least number of entries that is worth a sweep.
+const leastSweep = 256
+
 func newACLTable() aclTable {
-	t := aclTable{entries: newOrdered(func(a, b *aclEntry) bool { return a.canonical < b.canonical })}
+	t := aclTable{entries: newOrdered(func(a, b weakACL) bool { return a.canonical < b.canonical }), sweepAt: leastSweep}
 	t.openEntry = t.intern(OpenACL())
 	return t
 }
 
-func (t *aclTable) freeze() aclTable { return aclTable{t.entries.freeze(), t.openEntry} }
+func (t *aclTable) freeze() aclTable { return aclTable{t.entries.freeze(), t.openEntry, t.sweepAt} }
 
 // open returns the entry of OpenACL.
 func (t *aclTable) open() *aclEntry { return t.openEntry }
 
 // intern returns the entry of list, which must not be changed afterwards.
 func (t *aclTable) intern(list []ACL) *aclEntry {
-	e := &aclEntry{canonical: canonicalACL(list), list: list}
-	if have, ok := t.entries.get(e); ok {
-		return have
+	canonical := canonicalACL(list)
+	if have, ok := t.entries.get(weakACL{canonical: canonical}); ok {
+		if e := have.entry.Value(); e != nil {
+			return e
+		}
 	}
-	t.entries.put(e)
+	e := &aclEntry{canonical: canonical, list: list}
+	t.entries.put(weakACL{canonical, weak.Make(e)})
+	if t.entries.len() > t.sweepAt {
+		t.sweep()
+	}
 	return e
+}
+
+// sweep drops the entries whose lists are gone. The next sweep is due when there
+// are twice as many as it leaves, so its cost for each list is constant.
+func (t *aclTable) sweep() {
+	var gone []weakACL
+	for w := range t.entries.all() {
+		if w.entry.Value() == nil {
+			gone = append(gone, w)
+		}
+	}
+	for _, w := range gone {
+		t.entries.remove(w)
+	}
+	t.sweepAt = max(2*t.entries.len(), leastSweep)
 }
 
 func canonicalACL(list []ACL) string {

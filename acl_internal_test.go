@@ -1,7 +1,9 @@
 package coord
 
 import (
+	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -167,5 +169,52 @@ func TestACLTable(t *testing.T) {
 	}
 	if table.open() != table.intern(OpenACL()) {
 		t.Error("the open ACL has two entries")
+	}
+}
+
+// TestACLTableForgets sees that lists which no znode has any more are let go, and
+// that those in use keep the one entry that they have.
+func TestACLTableForgets(t *testing.T) {
+	s := newTestState()
+	listOf := func(i int) []ACL { return []ACL{{PermAll, ID{"world", "anyone"}}, {PermRead, ID{"digest", fmt.Sprintf("u%d:h", i)}}} }
+	const lists, kept = 20_000, 300
+	create := func(path string, list []ACL) {
+		results, _ := applyRequests(s, writeOf(op{kind: opCreate, path: path, acl: list}))
+		if code := results[0].firstError(); code != codeOK {
+			t.Fatalf("create %s: %v", path, code)
+		}
+	}
+	for i := range kept {
+		create(fmt.Sprintf("/kept%d", i), listOf(-i-1))
+	}
+	create("/n", listOf(0))
+	most := 0
+	for i := range lists {
+		results, _ := applyRequests(s, writeOf(op{kind: opSetACL, path: "/n", acl: listOf(i)}))
+		if code := results[0].firstError(); code != codeOK {
+			t.Fatalf("setACL: %v", code)
+		}
+		if i%500 == 0 {
+			runtime.GC()
+		}
+		most = max(most, s.acls.entries.len())
+	}
+	if limit := 4 * (kept + 500); most > limit {
+		t.Errorf("the table held %d entries for %d lists in use, want at most %d", most, kept+1, limit)
+	}
+	for i := range kept {
+		create(fmt.Sprintf("/again%d", i), listOf(-i-1))
+		a, _ := s.tree.find(fmt.Sprintf("/kept%d", i))
+		if b, _ := s.tree.find(fmt.Sprintf("/again%d", i)); a.acl != b.acl {
+			t.Fatalf("list %d has two entries", i)
+		}
+	}
+	image := snapshotOf(t, s.freeze())
+	back, err := readSnapshot(rootGroup, bytes.NewReader(image), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(snapshotOf(t, back.freeze()), image) {
+		t.Error("what was read from a snapshot writes another one")
 	}
 }
