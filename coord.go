@@ -146,12 +146,20 @@ func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Sessio
 	if o.Timeout == 0 {
 		o.Timeout = c.cfg.SessionTimeout
 	}
-	waiting, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
-	defer cancel()
-	if err := c.root.awaitJoined(waiting); err != nil {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel() // of joining and opening together
+	if err := c.root.awaitJoined(ctx); err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	return c.root.openSession(ctx, c, o)
+}
+
+// awaitJoined waits until this process may read and propose, at most for the
+// operation timeout.
+func (c *Coordinator) awaitJoined(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	return c.root.awaitJoined(ctx)
 }
 
 // session returns the own session, which it waits for.

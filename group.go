@@ -114,8 +114,11 @@ func (g *group) publish(p *published, changes []change) {
 	g.settle(p.state)
 }
 
-// publishSnapshot makes a state visible that skips some changes.
+// publishSnapshot makes a state visible that skips some changes. Handles end
+// before anybody here can read that their ephemerals are gone, as in
+// observeSessions, and those that were adopted meanwhile right behind it.
 func (g *group) publishSnapshot(p *published) {
+	g.retireAll(p.state)
 	p.seq = g.hub.history.reset(p.state.zxid)
 	g.pub.Store(p)
 	g.hub.signal()

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -76,7 +77,7 @@ func (g *group) release(ses *Session) {
 func (g *group) ownSessions() []*Session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.SortedFunc(maps.Values(g.sessions), func(a, b *Session) int { return int(int64(a.id) - int64(b.id)) })
+	return slices.SortedFunc(maps.Values(g.sessions), func(a, b *Session) int { return cmp.Compare(a.id, b.id) })
 }
 
 // fate returns why a handle is void by the state s, or nil.
@@ -87,6 +88,8 @@ func (s *Session) fate(st *state) error {
 		return ErrSessionExpired
 	case ses.generation > s.generation:
 		return ErrSessionMoved
+	case ses.silent && ses.generation == s.generation:
+		return ErrSessionExpired // touches do not extend it any more
 	}
 	return nil
 }
@@ -113,6 +116,7 @@ func (g *group) observeSessions(cmd *command, eff *effects, s *state) {
 	now := time.Now()
 	for _, id := range eff.silenced {
 		g.silences[id] = now
+		g.retireLocked(id, s)
 	}
 	for _, id := range slices.Concat(eff.ended, eff.moved) {
 		if ses, ok := s.sessions.get(id); !ok || !ses.silent {
@@ -135,29 +139,46 @@ func (g *group) settle(s *state) {
 	for _, id := range g.unsettled {
 		g.retireLocked(id, s)
 		g.wakeLocked(id)
-		if r, ok := g.orphanLocked(id, s); ok {
-			orphans = append(orphans, r)
-		}
+		orphans = g.orphanLocked(id, s, orphans)
 	}
 	if g.succeeded {
 		g.wakeAllLocked()
 	}
 	g.mu.Unlock()
 	g.unsettled, g.succeeded = g.unsettled[:0], false
-	for _, r := range orphans {
-		g.letGo(r)
-	}
+	g.letGoOf(orphans)
 }
 
-// reconcileSessions ends the handles that are void by s, which skips what led to
-// it.
-func (g *group) reconcileSessions(s *state) {
+// retireAll ends the handles that are void by s, which skips what led to it.
+func (g *group) retireAll(s *state) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.retireAllLocked(s)
+}
+
+func (g *group) retireAllLocked(s *state) {
 	for id := range g.sessions {
 		g.retireLocked(id, s)
 	}
+}
+
+// reconcileSessions does what settle does when the state that was published skips
+// what led to it, so that nothing is known of the sessions that have changed.
+func (g *group) reconcileSessions(s *state) {
+	g.mu.Lock()
+	g.retireAllLocked(s)
 	g.wakeAllLocked()
+	for id := range g.silences {
+		if ses, ok := s.sessions.get(id); !ok || !ses.silent {
+			delete(g.silences, id)
+		}
+	}
+	var orphans []request
+	for id := range s.vouchedFor(g.member) {
+		orphans = g.orphanLocked(id, s, orphans)
+	}
+	g.mu.Unlock()
+	g.letGoOf(orphans)
 }
 
 // changedSession returns a channel that is closed when a session has ended, moved,
@@ -186,17 +207,24 @@ func (g *group) wakeAllLocked() {
 	}
 }
 
-// orphanLocked returns the release of a session that this process owns and
-// nobody here wants: its touches would keep it alive for ever.
-func (g *group) orphanLocked(id SessionID, s *state) (request, bool) {
+// orphanLocked appends the release of a session if this process owns it and
+// nobody here wants it: its touches would keep it alive for ever. What has not been
+// resumed yet is no orphan: whoever opened it here looks after it, and may not have
+// made its handle yet.
+func (g *group) orphanLocked(id SessionID, s *state, orphans []request) []request {
 	ses, ok := s.sessions.get(id)
-	if !ok || !g.hasJoined() || g.sessions[id] != nil || g.resuming[id] > 0 || ses.released || ses.owner != g.member {
-		return request{}, false
+	if !ok || !g.hasJoined() || g.sessions[id] != nil || g.resuming[id] > 0 ||
+		ses.generation == firstGeneration || ses.silent || ses.owner != g.member || s.superseded(ses) {
+		return orphans
 	}
-	if m := s.members.get(g.member); m == nil || m.incarnation != ses.incarnation {
-		return request{}, false
+	return append(orphans, request{kind: requestRelease, session: id, generation: ses.generation})
+}
+
+// letGoOf proposes the release of sessions that nobody here wants.
+func (g *group) letGoOf(orphans []request) {
+	for _, r := range orphans {
+		g.letGo(r)
 	}
-	return request{kind: requestRelease, session: id, generation: ses.generation}, true
 }
 
 // runDeadlines tells the handles how they stand when nobody asks them, and ends

@@ -18,8 +18,8 @@ import (
 // ensemble has heard nothing of the old process for the session's timeout, or the
 // old process lets go. Of several that claim a session the last one gets it, and
 // the others are told at once, with ErrSessionMoved. While the old process lives,
-// the wait ends only with ctx: [Config.OperationTimeout] does not bound it. The
-// claim is withdrawn then.
+// the wait ends only with ctx, and the claim is withdrawn then:
+// [Config.OperationTimeout] bounds what comes before and behind the wait.
 //
 // What the old handle has read, the new one reads as well, or something newer.
 //
@@ -39,7 +39,7 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 	case c.ctx.Err() != nil:
 		return fail(context.Cause(c.ctx), "")
 	}
-	if err := c.root.awaitJoined(ctx); err != nil {
+	if err := c.awaitJoined(ctx); err != nil {
 		return fail(err, "")
 	}
 	if id := c.root.state().id; id != t.ensemble {
@@ -61,6 +61,7 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 	// A session that comes here when this call has failed is let go again.
 	defer g.endResume(t.session)
 	r := request{kind: requestResume, session: t.session, password: t.password, timeoutMS: o.Timeout.Milliseconds()}
+	claim := uint64(0) // of an earlier round
 	for {
 		res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
 		if unknown, ok := errors.AsType[*OutcomeError](err); ok {
@@ -70,6 +71,9 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 			err = res.firstError().err()
 		}
 		if err != nil {
+			if claim != 0 {
+				g.withdraw(t.session, claim)
+			}
 			return nil, err
 		}
 		generation, timeoutMS := uint64(res.zxid), res.timeoutMS
@@ -80,6 +84,7 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 				return nil, err
 			}
 			if again {
+				claim = generation
 				continue
 			}
 		}
@@ -173,10 +178,9 @@ func (g *group) endResume(id SessionID) {
 	g.mu.Lock()
 	if g.resuming[id]--; g.resuming[id] == 0 {
 		delete(g.resuming, id)
+		delete(g.waits, id) // nobody is left who waits
 	}
-	r, orphan := g.orphanLocked(id, g.state())
+	orphans := g.orphanLocked(id, g.state(), nil)
 	g.mu.Unlock()
-	if orphan {
-		g.letGo(r)
-	}
+	g.letGoOf(orphans)
 }

@@ -216,7 +216,7 @@ func (s *Session) close(ctx context.Context) error {
 	if s.ended() || !s.end(ErrClosed) {
 		return nil
 	}
-	s.g.release(s)
+	defer s.g.release(s) // not before it is known what becomes of the session
 	res, err := s.g.submit(ctx, s.g.ctx, s.closeRequest(), s.c.cfg.CloseTimeout)
 	if err == nil {
 		err = res.firstError().err()
@@ -241,7 +241,7 @@ func (s *Session) HandOver(ctx context.Context) error {
 	if !s.end(ErrClosed) {
 		return &OpError{Op: "handOver", Err: context.Cause(s.ctx)}
 	}
-	s.g.release(s)
+	defer s.g.release(s) // as in close
 	r := request{kind: requestRelease, session: s.id, generation: s.generation}
 	res, err := s.g.submit(ctx, s.g.ctx, r, s.c.cfg.OperationTimeout)
 	if err == nil {
@@ -268,11 +268,11 @@ func (g *group) giveUp(s *Session) {
 	if !s.end(ErrSessionExpired) {
 		return
 	}
-	g.release(s)
 	g.log.Warn("session deadline passed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 	r := s.closeRequest()
 	r.yield = true
 	g.letGo(r)
+	g.release(s)
 }
 
 // letGo proposes the end or the release of a session that nobody here uses any

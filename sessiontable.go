@@ -170,6 +170,22 @@ func (t *sessionTable) ephemeralsOf(id SessionID) iter.Seq[treeKey] {
 	}
 }
 
+// vouchedFor yields the sessions that the touches of the process which runs as a
+// member extend.
+func (s *state) vouchedFor(id MemberID) iter.Seq[SessionID] {
+	return func(yield func(SessionID) bool) {
+		m := s.members.get(id)
+		if m == nil {
+			return
+		}
+		for o := range s.sessions.byOwner.from(sessionOwner{owner: id, incarnation: m.incarnation}) {
+			if o.owner != id || o.incarnation != m.incarnation || o.silent || !yield(o.id) {
+				return
+			}
+		}
+	}
+}
+
 // lastTouch returns the number of the touch that last extended s: an expiry
 // names it and is refused once it has moved. m is the record of the owner.
 //
