@@ -376,7 +376,7 @@ func (g *group) submit(ctx, life context.Context, r request, timeout time.Durati
 		return nil, err
 	}
 	r.timeMS = time.Now().UnixMilli()
-	q, err := g.enqueue(ctx, r, timeout)
+	q, timeout, err := g.enqueue(ctx, life, r, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -412,20 +412,22 @@ func endsWithin(ctx context.Context, timeout time.Duration) bool {
 	return ok && time.Until(deadline) <= timeout
 }
 
-// enqueue waits for a place in the queue, at most for timeout.
-func (g *group) enqueue(ctx context.Context, r request, timeout time.Duration) (*pending, error) {
+// enqueue waits for a place in the queue, for ctx, for timeout, and for the end of
+// life. It returns what is left of timeout.
+func (g *group) enqueue(ctx, life context.Context, r request, timeout time.Duration) (*pending, time.Duration, error) {
 	if q, err := g.proposer.trySubmit(r); q != nil || err != nil {
-		return q, err
+		return q, timeout, err
 	}
+	begin := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 	defer cancel()
-	unlink := context.AfterFunc(g.ctx, cancel)
+	unlink := context.AfterFunc(life, cancel)
 	defer unlink()
 	q, err := g.proposer.submit(ctx, r)
-	if err != nil && g.ctx.Err() != nil {
-		err = context.Cause(g.ctx)
+	if err != nil && life.Err() != nil {
+		err = context.Cause(life)
 	}
-	return q, err
+	return q, timeout - time.Since(begin), err
 }
 
 // lastChance returns the answer if it came just now.

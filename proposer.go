@@ -377,15 +377,21 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 		return p.refuse(batch, b.touch)
 	}
 	first := p.g.clock.Elapsed()
-	touches := p.g.state().members.get(p.g.member).touches
+	before, err := p.record()
+	if err != nil {
+		return err
+	}
 	rec, err := p.repeat(ctx, b.number, frozen)
 	if err != nil {
 		return err
 	}
+	if len(rec.results) != len(batch) { // no member writes that
+		return fmt.Errorf("batch %d of %d requests has %d results", b.number, len(batch), len(rec.results))
+	}
 	p.number = b.number
 	switch {
 	case b.touch == nil:
-	case rec.touches > touches:
+	case rec.touches > before.touches:
 		p.touched(first)
 	default:
 		p.keep(b.touch) // the batch failed as a whole, its touch with it
@@ -421,12 +427,10 @@ func (p *proposer) keep(t *touch) {
 func (p *proposer) repeat(ctx context.Context, number uint64, frozen []byte) (*memberRecord, error) {
 	for {
 		p.try(ctx, frozen)
-		m := p.g.state().members.get(p.g.member)
+		m, err := p.record()
 		switch {
-		case m == nil || m.removed:
-			return nil, fmt.Errorf("%w: member %v was removed", ErrNotMember, p.g.member)
-		case m.incarnation != p.incarnation:
-			return nil, fmt.Errorf("another process runs as member %v: incarnation %d has followed %d", p.g.member, m.incarnation, p.incarnation)
+		case err != nil:
+			return nil, err
 		case m.number == number && m.digest == digestOf(frozen):
 			return m, nil
 		case m.number >= number:
@@ -435,6 +439,19 @@ func (p *proposer) repeat(ctx context.Context, number uint64, frozen []byte) (*m
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// record returns what the group knows of this process. An error means that it does
+// not take this process any more.
+func (p *proposer) record() (*memberRecord, error) {
+	m := p.g.state().members.get(p.g.member)
+	switch {
+	case m == nil || m.removed:
+		return nil, fmt.Errorf("%w: member %v was removed", ErrNotMember, p.g.member)
+	case m.incarnation != p.incarnation:
+		return nil, fmt.Errorf("another process runs as member %v: incarnation %d has followed %d", p.g.member, m.incarnation, p.incarnation)
+	}
+	return m, nil
 }
 
 // try makes one attempt at proposing b. The state shows whether it was applied.
