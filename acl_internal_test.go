@@ -176,7 +176,9 @@ func TestACLTable(t *testing.T) {
 // that those in use keep the one entry that they have.
 func TestACLTableForgets(t *testing.T) {
 	s := newTestState()
-	listOf := func(i int) []ACL { return []ACL{{PermAll, ID{"world", "anyone"}}, {PermRead, ID{"digest", fmt.Sprintf("u%d:h", i)}}} }
+	listOf := func(i int) []ACL {
+		return []ACL{{PermAll, ID{"world", "anyone"}}, {PermRead, ID{"digest", fmt.Sprintf("u%d:h", i)}}}
+	}
 	const lists, kept = 20_000, 300
 	create := func(path string, list []ACL) {
 		results, _ := applyRequests(s, writeOf(op{kind: opCreate, path: path, acl: list}))

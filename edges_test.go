@@ -138,3 +138,89 @@ func TestOpeningWatchesAndReadsAreBounded(t *testing.T) {
 		eventually(t, "the member to come back", func() bool { return c.Health() == nil })
 	})
 }
+
+// A member that has not joined and sees no quorum keeps nobody waiting for longer
+// than the operation timeout.
+func TestOpeningSessionsIsBoundedBeforeJoining(t *testing.T) {
+	const limit = 3 * time.Second
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		s := mustSession(t, c, time.Minute)
+		tok := s.Token()
+		for _, c := range e.Running() {
+			e.Kill(c)
+		}
+		c = e.Restart(c)
+		ctx := context.WithoutCancel(t.Context())
+		for what, open := range map[string]func() (*coord.Session, error){
+			"NewSession": func() (*coord.Session, error) { return c.NewSession(ctx, coord.SessionOptions{}) },
+			"Resume":     func() (*coord.Session, error) { return c.Resume(ctx, tok, coord.SessionOptions{}) },
+		} {
+			begin := time.Now()
+			_, err := open()
+			if !errors.Is(err, coord.ErrTimeout) || errors.Is(err, coord.ErrUnknownOutcome) || time.Since(begin) != limit {
+				t.Errorf("%s = %v after %v, want a definite timeout after %v", what, err, time.Since(begin), limit)
+			}
+			short, cancel := context.WithTimeout(t.Context(), time.Second)
+			begin = time.Now()
+			if err := c.Ready(short); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+				t.Errorf("Ready = %v after %v", err, time.Since(begin))
+			}
+			cancel()
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) { c.OperationTimeout = limit }))
+}
+
+// A watch that still reads the history is not as far as the hub, so it is given no
+// progress marks: its Position would skip what its reader has not been told.
+func TestNoMarksWhileReadingHistory(t *testing.T) {
+	const n = 20
+	for what, opts := range map[string]func(coord.Position) []coord.WatchOption{
+		"from":    func(p coord.Position) []coord.WatchOption { return []coord.WatchOption{coord.From(p)} },
+		"initial": func(coord.Position) []coord.WatchOption { return []coord.WatchOption{coord.WithInitial()} },
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+				c := e.Member(1)
+				v, err := c.View(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range n {
+					mustCreate(t, c, fmt.Sprintf("/old%02d", i), "")
+				}
+				w, err := c.Watch(t.Context(), "/", coord.Subtree, append(opts(v.Position()), coord.WithProgress())...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range n {
+					mustCreate(t, c, fmt.Sprintf("/new%02d", i), "")
+				}
+				told, last := 0, coord.ZXID(0)
+				for ev, err := range w.Events() {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if ev.Type == coord.Progress {
+						last = ev.ZXID
+						continue
+					}
+					if !ev.Initial && ev.ZXID <= last {
+						t.Errorf("%v at %v behind a mark at %v", ev.Path, ev.ZXID, last)
+					}
+					if strings.HasPrefix(ev.Path, "/old") || strings.HasPrefix(ev.Path, "/new") {
+						told++
+					}
+					time.Sleep(1500 * time.Millisecond)                 // a mark is due meanwhile
+					at, _, _ := strings.Cut(w.Position().String(), "+") // behind it: events of the same write
+					if read, _, _ := strings.Cut(ev.Position.String(), "+"); at != read {
+						t.Fatalf("the watch is at %v, its reader at %v", at, read)
+					}
+					if told == 2*n {
+						break
+					}
+				}
+			})
+		})
+	}
+}
