@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -122,4 +123,17 @@ func (e *effects) told() []told {
 func HoldHub(c *Coordinator) (release func()) {
 	c.root.hub.mu.Lock()
 	return c.root.hub.mu.Unlock
+}
+
+// SessionWork tells how much a member keeps for sessions, and for how many.
+func SessionWork(c *Coordinator) string {
+	g, p := c.root, c.root.proposer
+	s := g.state().sessions
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprintf("%d sessions, %d by owner, %d ephemerals; %d handles, %d waits, %d resumes, %d silences; %d queued, %d to silence",
+		s.byID.len(), s.byOwner.len(), s.ephemerals.len(),
+		len(g.sessions), len(g.waits), len(g.resuming), len(g.silences), len(p.queue), len(p.silences))
 }

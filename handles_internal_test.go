@@ -236,3 +236,54 @@ func TestClaimIsWithdrawnBetweenTwoRounds(t *testing.T) {
 		})
 	})
 }
+
+// A hand-over or close that the ensemble did not answer leaves the session to its
+// timeout, whatever the reason looks like: touches must not keep it alive.
+func TestUnansweredPartingSilences(t *testing.T) {
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrSessionExpired) // as the context of another session has it
+	for what, part := range map[string]func(l *loneGroup, s *Session) error{
+		"handOver":     func(_ *loneGroup, s *Session) error { return s.HandOver(gone) },
+		"closeSession": func(_ *loneGroup, s *Session) error { return s.close(gone) },
+		"defect": func(l *loneGroup, s *Session) error {
+			l.breakInvariant(s)
+			return s.Close()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble.Run(t, func(t *testing.T) {
+				l := newLoneGroup(t)
+				s := l.session(10 * time.Second)
+				if err := part(l, s); err == nil || s.State() != Closed {
+					t.Errorf("it came to %v, and the handle is %v", err, s.State())
+				}
+				l.within(time.Second, "the session to be silent", func(st *state) bool {
+					ses, ok := st.sessions.get(s.id)
+					return !ok || ses.silent
+				})
+			})
+		})
+	}
+}
+
+// A member that is started again and again leaves nothing behind at the others.
+func TestSignsOfOldProcessesAreForgotten(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		l := newLoneGroup(t)
+		for i := range uint64(50) {
+			tok := l.otherSession(10 * time.Second)
+			l.log(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: i + 1, nonce: i + 3, addr: "two:1"}})
+			if i%2 == 0 {
+				l.other(request{kind: requestCloseSession, session: tok.session, generation: firstGeneration})
+			}
+		}
+		// The next process comes when nothing is left of the earlier ones.
+		l.within(time.Minute, "the sessions to end", func(s *state) bool { return s.sessions.byID.len() == 0 })
+		l.log(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 51, nonce: 99, addr: "two:1"}})
+		l.g.mu.Lock()
+		defer l.g.mu.Unlock()
+		if n := len(l.g.signs); n > 2 {
+			t.Errorf("signs of %d processes are kept", n)
+		}
+	})
+}
