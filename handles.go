@@ -107,7 +107,10 @@ func (g *group) retireLocked(id SessionID, s *state) {
 // observeSessions takes note of what an entry did to sessions. Handles are ended
 // before anybody here can read that their ephemerals are gone.
 func (g *group) observeSessions(cmd *command, eff *effects, s *state) {
-	g.succeeded = g.succeeded || cmd.kind == commandHello
+	if cmd.kind == commandHello {
+		g.succeeded = true
+		g.dropSigns(s)
+	}
 	if len(eff.ended)+len(eff.moved)+len(eff.silenced) == 0 {
 		return
 	}

@@ -270,6 +270,7 @@ func TestUnansweredPartingSilences(t *testing.T) {
 func TestSignsOfOldProcessesAreForgotten(t *testing.T) {
 	bubble.Run(t, func(t *testing.T) {
 		l := newLoneGroup(t)
+		time.Sleep(time.Second) // it has begun to lead
 		for i := range uint64(50) {
 			tok := l.otherSession(10 * time.Second)
 			l.log(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: i + 1, nonce: i + 3, addr: "two:1"}})

@@ -213,6 +213,21 @@ func (g *group) forgetSigns() {
 	}
 }
 
+// dropSigns drops what is known of processes that were followed by others and
+// whose sessions are gone, so that members may be started again for ever.
+func (g *group) dropSigns(s *state) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k := range g.signs {
+		m := s.members.get(k.member)
+		first, owns := s.sessions.firstOwned(sessionOwner{owner: k.member, incarnation: k.incarnation})
+		owns = owns && first.owner == k.member && first.incarnation == k.incarnation
+		if m == nil || m.incarnation != k.incarnation && !owns {
+			delete(g.signs, k)
+		}
+	}
+}
+
 // firstOwned returns the first key of the owner index that is not below at.
 func (t *sessionTable) firstOwned(at sessionOwner) (sessionOwner, bool) {
 	for o := range t.byOwner.from(at) {

@@ -216,16 +216,27 @@ func (s *Session) close(ctx context.Context) error {
 	if s.ended() || !s.end(ErrClosed) {
 		return nil
 	}
-	defer s.g.release(s) // not before it is known what becomes of the session
-	res, err := s.g.submit(ctx, s.g.ctx, s.closeRequest(), s.c.cfg.CloseTimeout)
-	if err == nil {
-		err = res.firstError().err()
+	if _, err := s.part(ctx, s.closeRequest(), s.c.cfg.CloseTimeout); err != nil {
+		return &OpError{Op: "closeSession", Err: fmt.Errorf("session %v is left to expire: %w", s.id, err)}
 	}
-	if gone := err == nil || errors.Is(err, ErrSessionExpired) || errors.Is(err, ErrSessionMoved); gone {
-		return nil
+	return nil
+}
+
+// part proposes the last request of a handle that has ended. Either the session is
+// gone from this process then, and code says how; or err says why that is not
+// known, and touches do not extend the session any more, so that it runs out.
+func (s *Session) part(ctx context.Context, r request, timeout time.Duration) (code Code, err error) {
+	defer s.g.release(s) // not before it is known what becomes of the session
+	res, err := s.g.submit(ctx, s.g.ctx, r, timeout)
+	if err == nil {
+		code = res.firstError()
+		if code == codeOK || code == ErrSessionExpired || code == ErrSessionMoved {
+			return code, nil
+		}
+		err = code
 	}
 	s.g.proposer.silence(s.id, s.generation)
-	return &OpError{Op: "closeSession", Err: fmt.Errorf("session %v is left to expire: %w", s.id, err)}
+	return codeOK, err
 }
 
 // HandOver ends the handle and lets go of the session: from then on whoever has
@@ -233,7 +244,8 @@ func (s *Session) close(ctx context.Context) error {
 // the session's timeout. Calls under way on the handle end.
 //
 // If the ensemble does not answer in time, the handle has ended all the same, and
-// the error says so: the session can be resumed when its timeout has run out.
+// the error says so: the session can be resumed when its timeout has run out. That
+// is also what comes of a ctx that is derived from the session's own Context.
 func (s *Session) HandOver(ctx context.Context) error {
 	if err := s.alive(); err != nil {
 		return &OpError{Op: "handOver", Err: err}
@@ -241,20 +253,15 @@ func (s *Session) HandOver(ctx context.Context) error {
 	if !s.end(ErrClosed) {
 		return &OpError{Op: "handOver", Err: context.Cause(s.ctx)}
 	}
-	defer s.g.release(s) // as in close
 	r := request{kind: requestRelease, session: s.id, generation: s.generation}
-	res, err := s.g.submit(ctx, s.g.ctx, r, s.c.cfg.OperationTimeout)
-	if err == nil {
-		err = res.firstError().err()
-	}
+	code, err := s.part(ctx, r, s.c.cfg.OperationTimeout)
 	switch {
-	case err == nil:
-		return nil
-	case !errors.Is(err, ErrSessionExpired) && !errors.Is(err, ErrSessionMoved):
-		s.g.proposer.silence(s.id, s.generation)
-		err = fmt.Errorf("session %v was not released and waits for its timeout: %w", s.id, err)
+	case err != nil:
+		return &OpError{Op: "handOver", Err: fmt.Errorf("session %v was not released and waits for its timeout: %w", s.id, err)}
+	case code != codeOK:
+		return &OpError{Op: "handOver", Err: code}
 	}
-	return &OpError{Op: "handOver", Err: err}
+	return nil
 }
 
 func (s *Session) closeRequest() request {
