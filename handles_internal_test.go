@@ -5,8 +5,6 @@ import (
 	"errors"
 	"testing"
 	"time"
-
-	"coord/internal/bubble"
 )
 
 // claimed starts a resume of the session of t that has to wait.
@@ -52,8 +50,7 @@ func TestSnapshotBringsWhatNobodyWants(t *testing.T) {
 	}
 	for what, come := range ways {
 		t.Run(what, func(t *testing.T) {
-			bubble.Run(t, func(t *testing.T) {
-				l := newLoneGroup(t)
+			inBubble(t, func(t *testing.T, l *loneGroup) {
 				tok := l.otherSession(timeout)
 				come(l, tok)
 				if ses, ok := l.remote.sessions.get(tok.session); !ok || ses.owner != 1 || ses.silent {
@@ -76,8 +73,7 @@ func TestSnapshotBringsWhatNobodyWants(t *testing.T) {
 // What is there for a reason is not let go: sessions with a handle, and one that is
 // just being opened.
 func TestSnapshotTakesNothingAway(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		s := l.session(10 * time.Second)
 		moved, err := l.c.Resume(t.Context(), s.Token(), SessionOptions{})
 		if err != nil {
@@ -111,8 +107,7 @@ func TestSnapshotTakesNothingAway(t *testing.T) {
 // Whoever resumes with a wrong password has no say in a session that is just being
 // opened, though it has no handle yet.
 func TestFailedResumeLeavesOpeningsAlone(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		r := request{kind: requestOpenSession, timeoutMS: 10_000, password: [16]byte{1}}
 		res, err := l.g.submit(t.Context(), l.g.ctx, r, time.Second)
 		if err != nil {
@@ -132,8 +127,7 @@ func TestFailedResumeLeavesOpeningsAlone(t *testing.T) {
 // Touches do not extend a session that is silent, so a handle on one must not
 // believe that they do.
 func TestHandleOfASilentSessionEnds(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		s := l.session(10 * time.Second)
 		if err := ReleaseFor(t.Context(), l.c, s); err != nil {
 			t.Fatal(err)
@@ -177,8 +171,7 @@ func TestSnapshotEndsHandlesFirst(t *testing.T) {
 
 // A resume that comes too late leaves nothing behind.
 func TestWaitsForSessionsThatEndedAreForgotten(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		tok := l.otherSession(10 * time.Second)
 		l.other(request{kind: requestCloseSession, session: tok.session, generation: firstGeneration})
 		l.g.beginResume(tok.session)
@@ -195,8 +188,7 @@ func TestWaitsForSessionsThatEndedAreForgotten(t *testing.T) {
 // What is known of a silent session is forgotten with it, also if it ended in
 // entries that this member never saw.
 func TestSnapshotForgetsSilences(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		tok := l.otherSession(time.Hour)
 		l.other(request{kind: requestRelease, session: tok.session, generation: firstGeneration})
 		l.fallBehind(true)
@@ -211,8 +203,7 @@ func TestSnapshotForgetsSilences(t *testing.T) {
 // A claim is withdrawn, too, when the caller leaves while the session is asked for
 // again because it has become free.
 func TestClaimIsWithdrawnBetweenTwoRounds(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		tok := l.otherSession(time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -251,8 +242,7 @@ func TestUnansweredPartingSilences(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			bubble.Run(t, func(t *testing.T) {
-				l := newLoneGroup(t)
+			inBubble(t, func(t *testing.T, l *loneGroup) {
 				s := l.session(10 * time.Second)
 				if err := part(l, s); err == nil || s.State() != Closed {
 					t.Errorf("it came to %v, and the handle is %v", err, s.State())
@@ -268,8 +258,7 @@ func TestUnansweredPartingSilences(t *testing.T) {
 
 // A member that is started again and again leaves nothing behind at the others.
 func TestSignsOfOldProcessesAreForgotten(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		time.Sleep(time.Second) // it has begun to lead
 		for i := range uint64(50) {
 			tok := l.otherSession(10 * time.Second)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"coord/internal/bubble"
 	"coord/internal/replica"
 )
 
@@ -31,25 +32,29 @@ type loneGroup struct {
 	before  func(*command) // called with each proposal, without mu
 }
 
+// inBubble runs a test on a lone group in virtual time.
+func inBubble(t *testing.T, test func(t *testing.T, l *loneGroup)) {
+	t.Helper()
+	bubble.Run(t, func(t *testing.T) { test(t, newLoneGroup(t)) })
+}
+
 // newLoneGroup starts the group and waits until it has joined.
-func newLoneGroup(t *testing.T, change ...func(*Config)) *loneGroup {
+func newLoneGroup(t *testing.T) *loneGroup {
 	t.Helper()
 	cfg := Config{
 		ID: 1, Dir: "none", Logger: slog.New(slog.DiscardHandler),
 		InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}},
-	}
-	for _, f := range change {
-		f(&cfg)
 	}
 	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
 	c := &Coordinator{cfg: cfg, log: cfg.Logger, ownNew: make(chan struct{})}
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	g := newGroup(rootGroup, &cfg, c.log)
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(t.Context()))
+	s := newState(rootGroup)
+	g := newGroup(s.group, &cfg, c.log)
 	c.root, g.onFail = g, c.cancel
-	l := &loneGroup{t: t, c: c, g: g, m: &machine{g: g, s: newState(rootGroup)}, remote: newState(rootGroup)}
+	l := &loneGroup{t: t, c: c, g: g, m: &machine{g: g, s: s}, remote: newState(rootGroup)}
 	g.host, c.host = l, l
 	g.setRole(replica.Role{Leader: 1, Term: 1})
 	g.start(&cfg)

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"testing"
 	"time"
-
-	"coord/internal/bubble"
 )
 
 // A call that waits for a place in the queue ends with its session, and what it
 // has waited there counts.
 func TestWaitingForAPlaceIsBounded(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		s := l.session(time.Hour)
 		moved, err := l.c.Resume(t.Context(), s.Token(), SessionOptions{})
 		if err != nil {
@@ -59,8 +56,7 @@ func TestWaitingForAPlaceIsBounded(t *testing.T) {
 // Silences that do not fit into one touch go with the next ones, in their order.
 // What a touch that had no effect has carried comes first again.
 func TestSilencesAreSpreadOverTouches(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		l.fallBehind(true)
 		time.Sleep(time.Second) // a touch is under way
 		p := l.g.proposer
@@ -99,8 +95,7 @@ func TestSilencesAreSpreadOverTouches(t *testing.T) {
 
 // The silences of more touches than one all have their effect.
 func TestNoSilenceIsLost(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		first, last := l.session(time.Hour), l.session(time.Hour)
 		l.g.mu.Lock()
 		delete(l.g.sessions, first.id) // nobody ends them for what is said of them here
@@ -145,8 +140,7 @@ func (l *loneGroup) breakInvariant(s *Session) {
 // extends no deadline, and what it carried is sent again. Its callers are told that
 // nothing was done.
 func TestFailedBatchIsNoTouch(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		s, quiet := l.session(time.Hour), l.session(time.Hour)
 		l.breakInvariant(s)
 
@@ -223,8 +217,7 @@ func TestFailedBatchIsNoTouch(t *testing.T) {
 // A record that has another number of results than the batch has requests is no
 // answer to it.
 func TestResultsMustMatchTheBatch(t *testing.T) {
-	bubble.Run(t, func(t *testing.T) {
-		l := newLoneGroup(t)
+	inBubble(t, func(t *testing.T, l *loneGroup) {
 		s := l.session(time.Hour)
 		l.fallBehind(false)
 		done := make(chan error, 1)

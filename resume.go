@@ -2,7 +2,6 @@ package coord
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -63,13 +62,7 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 	r := request{kind: requestResume, session: t.session, password: t.password, timeoutMS: o.Timeout.Milliseconds()}
 	claim := uint64(0) // of an earlier round
 	for {
-		res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
-		if unknown, ok := errors.AsType[*OutcomeError](err); ok {
-			g.spawn(func() { g.withdrawLate(unknown.p) })
-		}
-		if err == nil {
-			err = res.firstError().err()
-		}
+		res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.withdrawLate)
 		if err != nil {
 			if claim != 0 {
 				g.withdraw(t.session, claim)
@@ -154,14 +147,10 @@ func (g *group) withdraw(id SessionID, claim uint64) {
 }
 
 // withdrawLate takes back what a resume did whose caller has left, if it was a
-// claim.
+// claim. A session that it took over at once is let go where it comes here, see
+// orphanLocked.
 func (g *group) withdrawLate(q *pending) {
-	select {
-	case <-q.done:
-	case <-g.ctx.Done():
-		return
-	}
-	if q.err == nil && q.result.code == codeOK && q.result.session == 0 {
+	if q.result.session == 0 {
 		g.withdraw(q.req.session, uint64(q.result.zxid))
 	}
 }

@@ -300,13 +300,7 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	}
 	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds()}
 	_, _ = rand.Read(r.password[:]) // never fails
-	res, err := g.submit(ctx, g.ctx, r, c.cfg.OperationTimeout)
-	if unknown, ok := errors.AsType[*OutcomeError](err); ok {
-		g.spawn(func() { g.closeOrphan(unknown.p) })
-	}
-	if err == nil {
-		err = res.firstError().err()
-	}
+	res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.closeOrphan)
 	if err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
@@ -320,17 +314,35 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	return s, nil
 }
 
-// closeOrphan closes a session that was opened when nobody waited for it any
-// more: this process's touches would keep it alive for ever.
-func (g *group) closeOrphan(q *pending) {
+// ask proposes a request about a session and waits for its result. If the caller
+// leaves before that is known, undo is called with what succeeds later.
+func (g *group) ask(ctx context.Context, r request, timeout time.Duration, undo func(*pending)) (*result, error) {
+	res, err := g.submit(ctx, g.ctx, r, timeout)
+	if unknown, ok := errors.AsType[*OutcomeError](err); ok {
+		g.spawn(func() { g.runUndo(unknown.p, undo) })
+	}
+	if err == nil {
+		err = res.firstError().err()
+	}
+	return res, err
+}
+
+// runUndo calls undo when q has succeeded.
+func (g *group) runUndo(q *pending, undo func(*pending)) {
 	select {
 	case <-q.done:
 	case <-g.ctx.Done():
 		return
 	}
 	if q.err == nil && q.result.code == codeOK {
-		g.letGo(request{kind: requestCloseSession, session: q.result.session, generation: firstGeneration})
+		undo(q)
 	}
+}
+
+// closeOrphan closes a session that was opened when nobody waited for it any
+// more: this process's touches would keep it alive for ever.
+func (g *group) closeOrphan(q *pending) {
+	g.letGo(request{kind: requestCloseSession, session: q.result.session, generation: firstGeneration})
 }
 
 // A sessionContext is the context of a handle. What it holds is a pointer, so
