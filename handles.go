@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -13,8 +14,9 @@ import (
 type handleWork struct {
 	// vigil is how old the last acknowledged touch may be before any handle needs a
 	// look: no handle's deadline, nor suspension, comes sooner.
-	vigil   time.Duration // guarded by group.mu
-	adopted chan struct{} // holds 1: vigil may have become shorter
+	vigil  time.Duration // guarded by group.mu
+	nudge  chan struct{} // holds 1: vigil may have become shorter, or a handle has lapsed
+	lapses lapses
 
 	waits    map[SessionID]chan struct{} // guarded by group.mu; closed when the session has changed
 	resuming map[SessionID]int           // guarded by group.mu; calls of Resume under way
@@ -27,7 +29,7 @@ type handleWork struct {
 
 func newHandleWork(vigil time.Duration) handleWork {
 	return handleWork{
-		vigil: vigil, adopted: make(chan struct{}, 1),
+		vigil: vigil, nudge: make(chan struct{}, 1),
 		waits: map[SessionID]chan struct{}{}, resuming: map[SessionID]int{},
 	}
 }
@@ -57,11 +59,38 @@ func (g *group) adopt(ses *Session) error {
 	}
 	g.sessions[ses.id] = ses
 	g.vigil = min(g.vigil, ses.patience)
+	g.nudgeDeadlines()
+	return nil
+}
+
+// nudgeDeadlines has runDeadlines look at what has changed.
+func (g *group) nudgeDeadlines() {
 	select {
-	case g.adopted <- struct{}{}:
+	case g.nudge <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// lapses are the handles whose deadlines have passed, until runDeadlines gets to
+// them. Whoever asks a handle finds that out, with any lock held: the hub asks
+// contexts for their channels under its own.
+type lapses struct {
+	mu  sync.Mutex // a leaf
+	all []*Session // guarded by mu
+}
+
+func (l *lapses) add(s *Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, s)
+}
+
+func (l *lapses) take() []*Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
 }
 
 // release forgets a handle that has ended.
@@ -239,7 +268,7 @@ func (g *group) runDeadlines() {
 	for {
 		select {
 		case <-timer.C:
-		case <-g.adopted:
+		case <-g.nudge:
 		case <-g.ctx.Done():
 			return
 		}
@@ -249,9 +278,10 @@ func (g *group) runDeadlines() {
 	}
 }
 
-// lookAfterHandles has a look at the handles if one of them may need it, and
-// returns when the next look is due and whether handles are suspended. While
-// touches are acknowledged it costs the same for any number of handles.
+// lookAfterHandles has a look at the handles if one of them may need it, does what
+// is left to do for those that have lapsed, and returns when the next look is due
+// and whether handles are suspended. While touches are acknowledged it costs the
+// same for any number of handles.
 func (g *group) lookAfterHandles(dimmed bool) (next time.Duration, stillDimmed bool) {
 	since := g.sinceTouch()
 	next = g.timing.expireEvery
@@ -273,6 +303,9 @@ func (g *group) lookAfterHandles(dimmed bool) (next time.Duration, stillDimmed b
 		if state, _ := s.look(); state == Suspended {
 			stillDimmed = true
 		}
+	}
+	for _, s := range g.lapses.take() {
+		g.yield(s)
 	}
 	// Many deadlines that are close together are one look's work.
 	return max(next, g.timing.tick), stillDimmed

@@ -3,6 +3,8 @@ package coord
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -276,4 +278,46 @@ func TestSignsOfOldProcessesAreForgotten(t *testing.T) {
 			t.Errorf("signs of %d processes are kept", n)
 		}
 	})
+}
+
+// A statusHandler asks for the status of its member whenever it is given a record,
+// as the log of a program may.
+type statusHandler struct{ c *atomic.Pointer[Coordinator] }
+
+func (statusHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h statusHandler) Handle(context.Context, slog.Record) error {
+	if c := h.c.Load(); c != nil {
+		c.Status()
+	}
+	return nil
+}
+func (h statusHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h statusHandler) WithGroup(string) slog.Handler      { return h }
+
+// The context of a session may find that its time is over when the hub asks it for
+// its channel. Nobody's code is called there.
+func TestSessionEndsUnderLocks(t *testing.T) {
+	var c atomic.Pointer[Coordinator]
+	l := newLoneGroup(t, func(cfg *Config) { cfg.Logger = slog.New(statusHandler{&c}) })
+	for range 20 {
+		s := l.session(4 * time.Second)
+		w, err := s.Watch(s.Context(), "/", Subtree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Store(l.c)
+		SkipClock(l.c, 4*time.Second)
+		closed := make(chan struct{})
+		go func() {
+			w.Close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("closing a watch hangs: the log was written to under a lock that it needs")
+		}
+		<-s.Context().Done()
+		c.Store(nil)
+	}
 }

@@ -39,11 +39,14 @@ func inBubble(t *testing.T, test func(t *testing.T, l *loneGroup)) {
 }
 
 // newLoneGroup starts the group and waits until it has joined.
-func newLoneGroup(t *testing.T) *loneGroup {
+func newLoneGroup(t *testing.T, change ...func(*Config)) *loneGroup {
 	t.Helper()
 	cfg := Config{
 		ID: 1, Dir: "none", Logger: slog.New(slog.DiscardHandler),
 		InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}},
+	}
+	for _, f := range change {
+		f(&cfg)
 	}
 	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {

@@ -171,12 +171,12 @@ func (r *reaper) reap() {
 	}
 }
 
-// proposeForMember proposes a request that nobody waits for: if it is lost, the
-// next tick finds the same again.
+// proposeForMember proposes a request that nobody waits for. It may be lost: the
+// next tick finds the same again, a session that is silent runs out.
 func (g *group) proposeForMember(r request) {
 	r.timeMS = time.Now().UnixMilli()
-	if _, err := g.proposer.trySubmit(r); err != nil {
-		g.log.Debug("not proposed", slog.Any("err", err))
+	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
+		g.log.Debug("not proposed", slog.Int("request", int(r.kind)), slog.Any("err", err))
 	}
 }
 

@@ -105,7 +105,8 @@ func (s *Session) Token() Token {
 
 // Context ends with the handle. Its cause is [ErrSessionExpired] when the
 // session's time has run out, [ErrSessionMoved] when another handle has resumed
-// the session, and [ErrClosed] when it was closed or handed over.
+// the session, and [ErrClosed] when it or its Coordinator was closed, or it was
+// handed over. It satisfies errors.Is for [ErrFailed] when the member had to stop.
 //
 // Its methods compare the clock with the session's deadline: a process that was
 // paused and asks Err, or Done in a select, learns of the end before it does
@@ -181,7 +182,7 @@ func (s *Session) alive() error {
 		if s.id == 0 || s.g.sinceTouch() <= s.patience {
 			return nil
 		}
-		s.g.giveUp(s)
+		s.lapse()
 	}
 	return cmp.Or(context.Cause(s.ctx), error(ErrSessionExpired))
 }
@@ -268,18 +269,24 @@ func (s *Session) closeRequest() request {
 	return request{kind: requestCloseSession, session: s.id, generation: s.generation}
 }
 
-// giveUp ends a handle whose deadline has passed. The session may still be alive
-// in the ensemble, which then learns that nobody speaks for it any more: whoever
-// claims it has it, else it ends.
-func (g *group) giveUp(s *Session) {
-	if !s.end(ErrSessionExpired) {
-		return
+// lapse ends a handle whose deadline has passed. It takes leaf locks alone, because
+// it may be called with any lock held; what else there is to do is left to yield.
+func (s *Session) lapse() {
+	if s.end(ErrSessionExpired) {
+		s.g.proposer.silence(s.id, s.generation)
+		s.g.lapses.add(s)
+		s.g.nudgeDeadlines()
 	}
+}
+
+// yield tells the ensemble that nobody speaks any more for a session whose handle
+// has lapsed. It may still be alive there: whoever claims it has it, else it ends.
+func (g *group) yield(s *Session) {
+	defer g.release(s)
 	g.log.Warn("session deadline passed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 	r := s.closeRequest()
 	r.yield = true
-	g.letGo(r)
-	g.release(s)
+	g.proposeForMember(r)
 }
 
 // letGo proposes the end or the release of a session that nobody here uses any
@@ -287,10 +294,7 @@ func (g *group) giveUp(s *Session) {
 // touches would keep it alive if this request were lost.
 func (g *group) letGo(r request) {
 	g.proposer.silence(r.session, r.generation)
-	r.timeMS = time.Now().UnixMilli()
-	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
-		g.log.Debug("session is left to expire", slog.String("session", r.session.String()), slog.Any("err", err))
-	}
+	g.proposeForMember(r)
 }
 
 // openSession opens a session in the group for this process.
