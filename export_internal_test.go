@@ -53,7 +53,7 @@ func WriteThrough(ctx context.Context, s *Session, path string) error {
 
 // ClaimOnly proposes the resume of a session and waits for nothing but the log.
 func ClaimOnly(ctx context.Context, c *Coordinator, t Token) error {
-	return answer(c.root, ctx, request{kind: requestResume, session: t.session, password: t.password})
+	return answer(c.root, ctx, request{kind: requestResume, session: t.session, password: t.password.bytes()})
 }
 
 // ReleaseFor lets go of the session of s through c.
@@ -75,7 +75,9 @@ func ForgedToken(t Token, what string) Token {
 	case "ensemble":
 		t.ensemble++
 	case "password":
-		t.password[15]++
+		b := t.password.bytes()
+		b[15]++
+		t.password = newSecret(b)
 	case "session":
 		t.session += 1 << 40
 	}

@@ -144,8 +144,8 @@ func (l *loneGroup) other(r request) result {
 // otherSession has member 2 open a session.
 func (l *loneGroup) otherSession(timeout time.Duration) Token {
 	l.t.Helper()
-	t := Token{ensemble: l.g.state().id, password: [16]byte{1}}
-	t.session = l.other(request{kind: requestOpenSession, password: t.password, timeoutMS: timeout.Milliseconds()}).session
+	t := Token{ensemble: l.g.state().id, password: newSecret([16]byte{1})}
+	t.session = l.other(request{kind: requestOpenSession, password: t.password.bytes(), timeoutMS: timeout.Milliseconds()}).session
 	return t
 }
 

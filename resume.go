@@ -59,7 +59,7 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 	g.beginResume(t.session)
 	// A session that comes here when this call has failed is let go again.
 	defer g.endResume(t.session)
-	r := request{kind: requestResume, session: t.session, password: t.password, timeoutMS: o.Timeout.Milliseconds()}
+	r := request{kind: requestResume, session: t.session, password: t.password.bytes(), timeoutMS: o.Timeout.Milliseconds()}
 	claim := uint64(0) // of an earlier round
 	for {
 		res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.withdrawLate)

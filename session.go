@@ -77,7 +77,7 @@ type Session struct {
 	g          *group // the root group, which keeps the sessions
 	id         SessionID
 	generation uint64 // of this handle: another is refused by the ensemble
-	password   [16]byte
+	password   secret
 	timeout    time.Duration
 	patience   time.Duration // the handle ends when the last acknowledged touch is older
 	identities []ID
@@ -309,7 +309,7 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	s := g.newSession(c, res.session, firstGeneration, res.timeoutMS)
-	s.password = r.password
+	s.password = newSecret(r.password)
 	if err := g.adopt(s); err != nil {
 		s.end(err)
 		g.letGo(s.closeRequest())

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"strings"
+	"unique"
 )
 
 // A Token is what resumes a session: the ensemble, the session, and its password.
@@ -17,7 +18,22 @@ import (
 type Token struct {
 	ensemble EnsembleID
 	session  SessionID
-	password [16]byte
+	password secret
+}
+
+// A secret is a password that printing does not show. A struct with a Token in a
+// field that is not exported is printed without asking the Token's methods; what is
+// found then is a pointer to a string, which no verb follows. Equal secrets are
+// equal as values.
+type secret struct{ handle unique.Handle[string] }
+
+func newSecret(password [16]byte) secret { return secret{unique.Make(string(password[:]))} }
+
+func (s secret) bytes() (password [16]byte) {
+	if s != (secret{}) {
+		copy(password[:], s.handle.Value())
+	}
+	return password
 }
 
 // tokenPrefix tells a token, and the version of its form, from other text.
@@ -47,7 +63,8 @@ func (t Token) Text() string {
 	b := make([]byte, 0, tokenBytes)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.ensemble))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.session))
-	b = append(b, t.password[:]...)
+	password := t.password.bytes()
+	b = append(b, password[:]...)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
@@ -89,8 +106,10 @@ func ParseToken(s string) (Token, error) {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return Token{}, errors.New("coord: token: its checksum does not match: a part of it was changed")
 	}
-	t := Token{ensemble: EnsembleID(binary.BigEndian.Uint64(body)), session: SessionID(binary.BigEndian.Uint64(body[8:]))}
-	copy(t.password[:], body[16:])
+	t := Token{
+		ensemble: EnsembleID(binary.BigEndian.Uint64(body)), session: SessionID(binary.BigEndian.Uint64(body[8:])),
+		password: newSecret([16]byte(body[16:])),
+	}
 	if t.session == 0 || t.ensemble == 0 {
 		return Token{}, fmt.Errorf("coord: token: %w", errTokenIsZero)
 	}

@@ -52,6 +52,19 @@ func TestTokenIsNotShown(t *testing.T) {
 			}
 		}
 	}
+	// Nobody's methods are asked about a field that is not exported.
+	type server struct {
+		tok  coord.Token
+		list []coord.Token
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		got := fmt.Sprintf(verb, server{tok, []coord.Token{tok}})
+		for _, secret := range []string{"115 101 115", "sesret", "736573", "73 65 73", "0x73, 0x65", "'s' 'e'"} {
+			if strings.Contains(strings.ToLower(got), secret) {
+				t.Errorf("%s of a struct with a token shows %q", verb, got)
+			}
+		}
+	}
 	var log bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
 		slog.New(h).Info("it", slog.Any("token", tok))
