@@ -281,7 +281,7 @@ func (g *group) giveUp(s *Session) {
 func (g *group) letGo(r request) {
 	g.proposer.silence(r.session, r.generation)
 	r.timeMS = time.Now().UnixMilli()
-	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
+	if _, err := g.proposer.submitOwn(r); err != nil {
 		g.log.Debug("session is left to expire", slog.String("session", r.session.String()), slog.Any("err", err))
 	}
 }
