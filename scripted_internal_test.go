@@ -24,6 +24,7 @@ type scriptedHost struct {
 	index    uint64                          // guarded by mu
 	attempts []attempt                       // guarded by mu; every call of Propose
 	late     [][]byte                        // guarded by mu; attempts that are still on their way
+	busy     bool                            // guarded by mu; an attempt is under way
 	decide   func(a attempt) fate            // guarded by mu; nil: all are applied
 	read     func(ctx context.Context) error // guarded by mu; what becomes of a ReadIndex; nil: answered
 }
@@ -94,6 +95,10 @@ func (h *scriptedHost) Propose(ctx context.Context, _ replica.GroupID, b []byte)
 		return err
 	}
 	h.mu.Lock()
+	if h.busy {
+		h.tb.Error("a second proposal while one is under way")
+	}
+	h.busy = true
 	a := attempt{len(h.attempts) + 1, time.Now(), b, cmd}
 	h.attempts = append(h.attempts, a)
 	do := fate(applied)
@@ -107,6 +112,9 @@ func (h *scriptedHost) Propose(ctx context.Context, _ replica.GroupID, b []byte)
 	for _, b := range late {
 		h.apply(b)
 	}
+	h.mu.Lock()
+	h.busy = false
+	h.mu.Unlock()
 	return err
 }
 
