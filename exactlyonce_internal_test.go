@@ -545,3 +545,57 @@ func TestOutcomesOfAClosedProcessStayUnknown(t *testing.T) {
 		}
 	})
 }
+
+// What waits in front of the log is bounded, and so is each batch of it, in requests
+// and in bytes; one request that is larger than a batch goes alone.
+func TestBatchesAreBounded(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		c, _ := unstartedMember(t)
+		p := c.root.proposer
+		fill := func(size int) (n int) {
+			t.Helper()
+			for ; ; n++ {
+				q, err := p.trySubmit(writeOf(op{kind: opSetData, path: "/n", data: make([]byte, size)}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if q == nil {
+					return n
+				}
+			}
+		}
+		for _, test := range []struct{ size, most int }{{0, maxQueueBytes / minQueuedBytes}, {300 << 10, 64 << 20 / (300 << 10)}, {3 << 20, 21}} {
+			n := fill(test.size)
+			if n == 0 || n > test.most {
+				t.Errorf("%d requests of %d bytes found a place, want at most %d", n, test.size, test.most)
+			}
+			for range 2 * maxOwnRequests {
+				if _, err := p.submitOwn(request{kind: requestWithdraw}); err != nil {
+					break
+				}
+				n++
+			}
+			for first := true; n > 0; first = false {
+				batch := p.take()
+				bytes := 0
+				for _, q := range batch {
+					bytes += len(q.req.ops)
+					for _, o := range q.req.ops {
+						bytes += len(o.data)
+					}
+				}
+				if len(batch) == 0 || len(batch) > maxBatchRequests || bytes > maxBatchBytes && len(batch) > 1 {
+					t.Fatalf("a batch of %d requests with %d bytes", len(batch), bytes)
+				}
+				if first && !batch[0].own {
+					t.Error("a request of a caller goes before those of the member")
+				}
+				n -= len(batch)
+			}
+			if p.take() != nil || !p.space.TryAcquire(maxQueueBytes) {
+				t.Fatal("an empty queue holds something")
+			}
+			p.space.Release(maxQueueBytes)
+		}
+	})
+}

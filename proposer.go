@@ -27,6 +27,10 @@ const (
 	maxQueueBytes  = 64 << 20
 	minQueuedBytes = 4 << 10
 
+	// maxOwnRequests bounds what the member itself has in the queue: it may have to
+	// let go of a million sessions at once, which need no request to end.
+	maxOwnRequests = 4096
+
 	// maxSilencesPerTouch leaves the rest to the next touches.
 	maxSilencesPerTouch = 1 << 16
 
@@ -113,12 +117,14 @@ func (p *proposer) submit(ctx context.Context, r request) (*pending, error) {
 // submitOwn queues a request of the member itself: an expiry, or the end of a
 // session that nobody here uses any more. It goes before those of callers and needs
 // no place in the queue, or a member that has more work than it can do would keep
-// what the dead hold. Whoever asks takes care that these stay few.
+// what the dead hold. It fails if very many wait already.
 func (p *proposer) submitOwn(r request) (*pending, error) {
 	q := newPending(r)
 	q.own = true
 	return p.push(q)
 }
+
+var errOwnQueueFull = errors.New("too many requests of this member wait")
 
 func newPending(r request) *pending {
 	return &pending{req: r, size: requestBytes(&r), done: make(chan struct{})}
@@ -155,6 +161,10 @@ func (p *proposer) push(q *pending) (*pending, error) {
 		at = 0
 		for at < len(p.queue) && p.queue[at].own {
 			at++
+		}
+		if at == maxOwnRequests {
+			p.mu.Unlock()
+			return nil, errOwnQueueFull
 		}
 	}
 	p.queue = slices.Insert(p.queue, at, q)

@@ -184,7 +184,7 @@ func Counters(c *Coordinator) map[string]int {
 	g.hub.mu.Unlock()
 	g.mu.Lock()
 	counters["handles"], counters["waits"], counters["resumes"] = len(g.sessions), len(g.waits), len(g.resuming)
-	counters["silences"] = len(g.handleWork.unsettled) + len(g.silences)
+	counters["silences"] = len(g.silences)
 	g.mu.Unlock()
 	g.proposer.mu.Lock()
 	counters["queued requests"], counters["silences to tell"] = len(g.proposer.queue), len(g.proposer.silences)
