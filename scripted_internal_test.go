@@ -20,6 +20,8 @@ type scriptedHost struct {
 	tb testing.TB
 	m  *machine
 
+	others sync.Mutex // held while another member's batch is made and applied
+
 	mu       sync.Mutex
 	index    uint64                          // guarded by mu
 	attempts []attempt                       // guarded by mu; every call of Propose
@@ -129,6 +131,8 @@ func (h *scriptedHost) apply(b []byte) {
 // applyFor applies a batch of another member.
 func (h *scriptedHost) applyFor(id MemberID, t *touch, requests ...request) []result {
 	h.tb.Helper()
+	h.others.Lock() // or two batches would have one number
+	defer h.others.Unlock()
 	m := h.m.g.state().members.get(id)
 	e := newEncoder()
 	e.command(&command{kind: commandBatch, group: h.m.g.id, member: id, batch: &batchCommand{
