@@ -263,7 +263,7 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
 	}
 	// ctx is that of the whole stream; opening it waits no longer than other calls.
-	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	waiting, cancel := s.waiting(ctx)
 	defer cancel()
 	err := s.alive()
 	if err == nil {
@@ -350,9 +350,9 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 	var st *state
 	if err == nil {
 		waiting := ctx
-		if (o.linearizable || o.atLeast != nil || !s.g.hasJoined()) && !endsWithin(ctx, s.c.cfg.OperationTimeout) {
+		if o.linearizable || o.atLeast != nil || !s.g.hasJoined() {
 			var cancel context.CancelFunc
-			waiting, cancel = context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+			waiting, cancel = s.waiting(ctx)
 			defer cancel()
 		}
 		st, err = s.c.groupOf(path).readable(waiting, o)
@@ -361,6 +361,25 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 		return nil, &OpError{Op: name, Path: path, Err: err}
 	}
 	return st, nil
+}
+
+// waiting returns the context of a call that may have to wait: it ends with ctx,
+// with the session, and when the operation timeout has passed.
+func (s *Session) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(s.ctx, func() { end(context.Cause(s.ctx)) })
+	if endsWithin(ctx, s.c.cfg.OperationTimeout) {
+		return ctx, func() {
+			unlink()
+			end(nil)
+		}
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	return timed, func() {
+		unlink()
+		cancel()
+		end(nil)
+	}
 }
 
 // submit proposes a request of this session and waits for its result.
@@ -379,7 +398,7 @@ func (g *group) submit(ctx, life context.Context, r request, timeout time.Durati
 		return nil, err
 	}
 	r.timeMS = time.Now().UnixMilli()
-	q, err := g.enqueue(ctx, r, timeout)
+	q, err := g.enqueue(ctx, life, r, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -415,18 +434,19 @@ func endsWithin(ctx context.Context, timeout time.Duration) bool {
 	return ok && time.Until(deadline) <= timeout
 }
 
-// enqueue waits for a place in the queue, at most for timeout.
-func (g *group) enqueue(ctx context.Context, r request, timeout time.Duration) (*pending, error) {
+// enqueue waits for a place in the queue, for ctx, for timeout, and for the end of
+// life.
+func (g *group) enqueue(ctx, life context.Context, r request, timeout time.Duration) (*pending, error) {
 	if q, err := g.proposer.trySubmit(r); q != nil || err != nil {
 		return q, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 	defer cancel()
-	unlink := context.AfterFunc(g.ctx, cancel)
+	unlink := context.AfterFunc(life, cancel)
 	defer unlink()
 	q, err := g.proposer.submit(ctx, r)
-	if err != nil && g.ctx.Err() != nil {
-		err = context.Cause(g.ctx)
+	if err != nil && life.Err() != nil {
+		err = context.Cause(life)
 	}
 	return q, err
 }

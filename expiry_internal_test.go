@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -410,6 +411,60 @@ func TestEndedHandlesAreClosedAndNotTouched(t *testing.T) {
 		}
 		if !closed {
 			t.Error("nobody proposed to close the session")
+		}
+	})
+}
+
+// Whatever a call waits for, it ends with its session.
+func TestCallsEndWithTheirSession(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		c, h := scriptedMember(t)
+		const timeout = 10 * time.Second
+		s := sessionOn(t, c, timeout)
+		at := positionOf(c.root.state(), groupPosition{rootGroup, c.root.state().zxid + 1, allEvents})
+		h.reading(func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		h.script(func(attempt) fate { return lost })
+		calls := map[string]func() error{
+			"in the batch":      func() error { _, _, err := s.Create(t.Context(), "/a", nil); return err },
+			"in the queue":      func() error { _, _, err := s.Create(t.Context(), "/b", nil); return err },
+			"before the queue":  func() error { _, _, err := s.Create(t.Context(), "/c", make([]byte, 10*minQueuedBytes)); return err },
+			"linearizable read": func() error { _, _, err := s.Get(t.Context(), "/", Linearizable()); return err },
+			"read at least":     func() error { _, err := s.View(t.Context(), AtLeast(at)); return err },
+			"sync":              func() error { return s.Sync(t.Context(), "/") },
+			"watch":             func() error { _, err := s.Watch(t.Context(), "/", Node, From(at)); return err },
+		}
+		type answered struct {
+			what string
+			err  error
+		}
+		answers := make(chan answered, len(calls))
+		start := func(what string) {
+			go func() { answers <- answered{what, calls[what]()} }()
+			synctest.Wait()
+		}
+		for _, what := range []string{"in the batch", "in the queue", "linearizable read", "read at least", "sync", "watch"} {
+			start(what)
+		}
+		for c.root.proposer.space.TryAcquire(minQueuedBytes) { // until the queue is full
+		}
+		start("before the queue")
+		time.Sleep(time.Second)
+		if len(answers) != 0 {
+			t.Fatalf("%d calls were answered too early", len(answers))
+		}
+		<-s.Context().Done()
+		ended := time.Now()
+		for range calls {
+			a := <-answers
+			if d := time.Since(ended); d > time.Second || !errors.Is(a.err, ErrSessionExpired) {
+				t.Errorf("%s: %v, %v behind the end of the session", a.what, a.err, d)
+			}
+			if want := a.what == "in the batch"; errors.Is(a.err, ErrUnknownOutcome) != want {
+				t.Errorf("%s: %v, unknown outcome is %v", a.what, a.err, !want)
+			}
 		}
 	})
 }
