@@ -38,7 +38,9 @@ func events(t *testing.T, w *coord.Watch, n int) (got []string, at []coord.Posit
 func TestWatchGoesOnBehindARestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
-		w, err := c.Watch(t.Context(), "/", coord.Subtree)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // what does not come fails the test
+		defer cancel()
+		w, err := c.Watch(ctx, "/", coord.Subtree)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +55,7 @@ func TestWatchGoesOnBehindARestart(t *testing.T) {
 		e.Kill(c)
 		c = e.Restart(c)
 		for i, p := range at[:len(at)-1] { // also from between the events of one write
-			w, err := c.Watch(t.Context(), "/", coord.Subtree, coord.From(p))
+			w, err := c.Watch(ctx, "/", coord.Subtree, coord.From(p))
 			if err != nil {
 				t.Fatalf("From(%v) behind a restart = %v", p, err)
 			}
@@ -68,12 +70,12 @@ func TestWatchGoesOnBehindARestart(t *testing.T) {
 		e.Kill(c)
 		c = e.Restart(c)
 		for _, p := range []coord.Position{at[3], {}} {
-			_, err = c.Watch(t.Context(), "/", coord.Subtree, coord.From(p))
+			_, err = c.Watch(ctx, "/", coord.Subtree, coord.From(p))
 			compacted, ok := errors.AsType[*coord.CompactedError](err)
 			if !ok || compacted.Oldest.IsZero() {
 				t.Fatalf("From(%v) behind a snapshot = %v, want compacted", p, err)
 			}
-			w, err = c.Watch(t.Context(), "/", coord.Subtree, coord.From(compacted.Oldest))
+			w, err = c.Watch(ctx, "/", coord.Subtree, coord.From(compacted.Oldest))
 			if err != nil {
 				t.Fatalf("From the oldest place = %v", err)
 			}
