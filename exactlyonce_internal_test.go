@@ -483,6 +483,7 @@ func TestCallersLeaveSingly(t *testing.T) {
 		create(t.Context(), "/second")
 		create(leaving, "/leaves-the-batch")
 		create(leaving, "/taken")
+		synctest.Wait()
 		gate <- struct{}{} // the first alone
 		synctest.Wait()
 		if a := <-answers; a.path != "/first" || a.err != nil {
