@@ -152,7 +152,7 @@ func TestAtLeastWaitsForAMemberThatIsBehind(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		select {
 		case data := <-got:
-			t.Errorf("a member that is behind answered %q", data)
+			t.Fatalf("a member that is behind answered %q", data)
 		default:
 		}
 		e.Heal()
