@@ -226,6 +226,9 @@ func (h *scriptedHost) lead(id MemberID) {
 	h.m.g.setRole(replica.Role{Leader: replica.MemberID(id), Term: role.Term + 1})
 }
 
+// scriptedGroup is the group that scripted hosts have the log of.
+var scriptedGroup = rootGroup
+
 // unstartedMember returns member 1 of an ensemble of two on a scripted host. Member
 // 2 leads. Its goroutines do not run yet, so only what the test calls happens.
 func unstartedMember(tb testing.TB) (*Coordinator, *scriptedHost) {
@@ -241,11 +244,11 @@ func unstartedMember(tb testing.TB) (*Coordinator, *scriptedHost) {
 	h := &scriptedHost{tb: tb}
 	c := &Coordinator{cfg: cfg, log: cfg.Logger, host: h, ownNew: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background()) //nolint:usetesting // it must outlive the test's, as a Coordinator does
-	c.root = newGroup(rootGroup, &c.cfg, c.log)
+	c.root = newGroup(scriptedGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
 	c.root.host = h
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
-	h.m = &machine{g: c.root, s: newState(rootGroup)}
+	h.m = &machine{g: c.root, s: newState(scriptedGroup)}
 	h.lead(2)
 	tb.Cleanup(func() {
 		c.cancel(ErrClosed)
