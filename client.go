@@ -260,7 +260,7 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 		return nil, &OpError{Op: "watch", Path: path, Err: ErrBadArguments, Detail: fault}
 	}
 	// ctx is that of the whole stream; opening it waits no longer than other calls.
-	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	waiting, cancel := s.waiting(ctx)
 	defer cancel()
 	err := s.alive()
 	if err == nil {
@@ -347,9 +347,9 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 	var st *state
 	if err == nil {
 		waiting := ctx
-		if (o.linearizable || o.atLeast != nil || !s.g.hasJoined()) && !endsWithin(ctx, s.c.cfg.OperationTimeout) {
+		if o.linearizable || o.atLeast != nil || !s.g.hasJoined() {
 			var cancel context.CancelFunc
-			waiting, cancel = context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+			waiting, cancel = s.waiting(ctx)
 			defer cancel()
 		}
 		st, err = s.c.groupOf(path).readable(waiting, o)
@@ -358,6 +358,25 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 		return nil, &OpError{Op: name, Path: path, Err: err}
 	}
 	return st, nil
+}
+
+// waiting returns the context of a call that may have to wait: it ends with ctx,
+// with the session, and when the operation timeout has passed.
+func (s *Session) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(s.ctx, func() { end(context.Cause(s.ctx)) })
+	if endsWithin(ctx, s.c.cfg.OperationTimeout) {
+		return ctx, func() {
+			unlink()
+			end(nil)
+		}
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
+	return timed, func() {
+		unlink()
+		cancel()
+		end(nil)
+	}
 }
 
 // submit proposes a request of this session and waits for its result.

@@ -238,6 +238,9 @@ func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 	if o.atLeast != nil {
 		at, err := o.atLeast.in(g.state())
 		if err == nil {
+			err = o.atLeast.only(g.id)
+		}
+		if err == nil {
 			err = g.reach(ctx, at)
 		}
 		if err != nil {

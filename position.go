@@ -157,6 +157,17 @@ func (p Position) in(s *state) (groupPosition, error) {
 	return groupPosition{group: s.group}, nil
 }
 
+// only refuses a Position that names another group than g: this ensemble has none.
+func (p Position) only(g GroupID) error {
+	parts, err := p.parts()
+	for _, part := range parts {
+		if part.group != g {
+			return fmt.Errorf("%w: %v names group %v, which this ensemble does not have", ErrInvalidPosition, p, part.group)
+		}
+	}
+	return err
+}
+
 // cutText shortens a text that is only quoted in a message.
 func cutText(s string) string {
 	const most = 128

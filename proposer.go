@@ -27,6 +27,10 @@ const (
 	maxQueueBytes  = 64 << 20
 	minQueuedBytes = 4 << 10
 
+	// maxOwnRequests bounds what the member itself has in the queue: it may have to
+	// let go of a million sessions at once, which need no request to end.
+	maxOwnRequests = 4096
+
 	// maxSilencesPerTouch leaves the rest to the next touches.
 	maxSilencesPerTouch = 1 << 16
 
@@ -41,6 +45,7 @@ type pending struct {
 	result result // set before done is closed
 	err    error  // set before done is closed; nil if result holds the answer
 	taken  bool   // guarded by proposer.mu: it is in a batch, so its outcome is open
+	own    bool   // it is the member's, see submitOwn
 }
 
 // A proposer is this member's way into the log of one group. It has one batch
@@ -109,14 +114,41 @@ func (p *proposer) submit(ctx context.Context, r request) (*pending, error) {
 	return p.push(q)
 }
 
+// submitOwn queues a request of the member itself: an expiry, or the end of a
+// session that nobody here uses any more. It goes before those of callers and needs
+// no place in the queue, or a member that has more work than it can do would keep
+// what the dead hold. It fails if very many wait already.
+func (p *proposer) submitOwn(r request) (*pending, error) {
+	q := newPending(r)
+	q.own = true
+	return p.push(q)
+}
+
+var errOwnQueueFull = errors.New("too many requests of this member wait")
+
 func newPending(r request) *pending {
 	return &pending{req: r, size: requestBytes(&r), done: make(chan struct{})}
 }
 
 // cost returns what q takes of the queue.
-func (q *pending) cost() int64 { return min(max(q.size, minQueuedBytes), maxQueueBytes) }
+func (q *pending) cost() int64 {
+	if q.own {
+		return 0
+	}
+	return min(max(q.size, minQueuedBytes), maxQueueBytes)
+}
 
-// push queues q, for which space was acquired.
+// isDone reports whether q has been answered.
+func (q *pending) isDone() bool {
+	select {
+	case <-q.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// push queues q, for which space was acquired if it takes any.
 func (p *proposer) push(q *pending) (*pending, error) {
 	p.mu.Lock()
 	if err := p.closed; err != nil {
@@ -124,7 +156,18 @@ func (p *proposer) push(q *pending) (*pending, error) {
 		p.space.Release(q.cost())
 		return nil, err
 	}
-	p.queue = append(p.queue, q)
+	at := len(p.queue)
+	if q.own {
+		at = 0
+		for at < len(p.queue) && p.queue[at].own {
+			at++
+		}
+		if at == maxOwnRequests {
+			p.mu.Unlock()
+			return nil, errOwnQueueFull
+		}
+	}
+	p.queue = slices.Insert(p.queue, at, q)
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:

@@ -19,6 +19,8 @@ type reaper struct {
 	since    time.Time // when every session's timeout started anew
 	lastTick time.Time
 	lastReap time.Time
+
+	expiring, reaping *pending // the last of each; another is proposed when it is done
 }
 
 // Bounds of what one tick proposes.
@@ -91,11 +93,14 @@ func (r *reaper) begin(now time.Time) {
 // than its timeout. The sessions of one process are in the order of their
 // timeouts, so only those that are due are looked at.
 func (r *reaper) expire(now time.Time) {
+	if r.expiring != nil && !r.expiring.isDone() {
+		return
+	}
 	s := r.g.state()
 	due := r.due(s, now)
 	if len(due) > 0 {
 		r.g.log.Info("expiring sessions", slog.Int("count", len(due)))
-		r.g.proposeForMember(request{kind: requestExpire, expiries: due})
+		r.expiring = r.g.proposeForMember(request{kind: requestExpire, expiries: due})
 	}
 }
 
@@ -149,6 +154,9 @@ func (r *reaper) later(t time.Time) time.Time {
 // never used for the grace period; a TTL znode when it has no children and was
 // not modified for its time to live.
 func (r *reaper) reap() {
+	if r.reaping != nil && !r.reaping.isDone() {
+		return
+	}
 	s := r.g.state()
 	var due []reap
 	for k := range s.tree.reapable.all() {
@@ -167,17 +175,20 @@ func (r *reaper) reap() {
 	}
 	if len(due) > 0 {
 		r.g.log.Info("reaping znodes", slog.Int("count", len(due)))
-		r.g.proposeForMember(request{kind: requestReap, reaps: due})
+		r.reaping = r.g.proposeForMember(request{kind: requestReap, reaps: due})
 	}
 }
 
-// proposeForMember proposes a request that nobody waits for. It may be lost: the
-// next tick finds the same again, a session that is silent runs out.
-func (g *group) proposeForMember(r request) {
+// proposeForMember proposes a request of the member's own that nobody waits for. It
+// may be lost: the next tick finds the same again, a session that is silent runs
+// out. It returns nil if the group has ended, or has too many of them.
+func (g *group) proposeForMember(r request) *pending {
 	r.timeMS = time.Now().UnixMilli()
-	if q, err := g.proposer.trySubmit(r); q == nil || err != nil {
+	q, err := g.proposer.submitOwn(r)
+	if err != nil {
 		g.log.Debug("not proposed", slog.Int("request", int(r.kind)), slog.Any("err", err))
 	}
+	return q
 }
 
 // sign takes note that a process was heard of.
