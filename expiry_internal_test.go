@@ -468,3 +468,35 @@ func TestCallsEndWithTheirSession(t *testing.T) {
 		}
 	})
 }
+
+// When a process dies that owned very many sessions, they end one full command after
+// the other, without a tick between them.
+func TestManyExpiriesFollowEachOther(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		c, h := scriptedMember(t)
+		const timeout, commands = 10 * time.Second, 5
+		requests := make([]request, commands*maxExpiriesAtOnce)
+		for i := range requests {
+			requests[i] = request{kind: requestOpenSession, timeoutMS: timeout.Milliseconds()}
+		}
+		for some := range slices.Chunk(requests, maxRequests) {
+			h.applyFor(2, &touch{}, some...)
+		}
+		h.lead(1)
+		begin := time.Now()
+		left := func() int { return c.root.state().sessions.byID.len() }
+		for all := left(); left() == all; {
+			time.Sleep(time.Millisecond)
+		}
+		first := time.Now()
+		for left() > 1 { // the own session
+			time.Sleep(time.Millisecond)
+			if time.Since(begin) > time.Hour {
+				t.Fatalf("%d sessions are left", left())
+			}
+		}
+		if d := time.Since(first); d >= c.root.timing.expireEvery {
+			t.Errorf("%d full commands took %v, more than a tick of %v", commands, d, c.root.timing.expireEvery)
+		}
+	})
+}

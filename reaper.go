@@ -21,12 +21,13 @@ type reaper struct {
 	lastReap time.Time
 
 	expiring, reaping *pending // the last of each; another is proposed when it is done
+	unfinished        bool     // expiring had no room for all that were due
 }
 
-// Bounds of what one tick proposes.
+// Bounds of what one command asks for.
 const (
-	maxExpiriesPerTick = 8192
-	maxReapsPerTick    = 1000
+	maxExpiriesAtOnce = 8192
+	maxReapsPerTick   = 1000
 )
 
 func newReaper(g *group, cfg *Config) *reaper {
@@ -44,6 +45,9 @@ func (r *reaper) run() {
 	for {
 		select {
 		case <-tick.C:
+			r.tick(ctx)
+		case <-r.more():
+			r.unfinished = false // until tick sees that it is so still
 			r.tick(ctx)
 		case <-ctx.Done():
 			return
@@ -98,23 +102,34 @@ func (r *reaper) expire(now time.Time) {
 	}
 	s := r.g.state()
 	due := r.due(s, now)
+	r.unfinished = len(due) == maxExpiriesAtOnce
 	if len(due) > 0 {
 		r.g.log.Info("expiring sessions", slog.Int("count", len(due)))
 		r.expiring = r.g.proposeForMember(request{kind: requestExpire, expiries: due})
 	}
 }
 
+// more receives when the last expiry is answered and others are due beside: when a
+// process dies that owned very many sessions, they end one full command after the
+// other, and not one at a tick.
+func (r *reaper) more() <-chan struct{} {
+	if !r.unfinished || r.expiring == nil {
+		return nil
+	}
+	return r.expiring.done
+}
+
 func (r *reaper) due(s *state, now time.Time) []expiry {
 	var due []expiry
 	at := sessionOwner{}
-	for len(due) < maxExpiriesPerTick {
+	for len(due) < maxExpiriesAtOnce {
 		first, ok := s.sessions.firstOwned(at)
 		if !ok {
 			break
 		}
 		base := r.base(first)
 		for o := range s.sessions.byOwner.from(first) {
-			if o.owner != first.owner || o.incarnation != first.incarnation || o.silent != first.silent || len(due) == maxExpiriesPerTick {
+			if o.owner != first.owner || o.incarnation != first.incarnation || o.silent != first.silent || len(due) == maxExpiriesAtOnce {
 				break
 			}
 			from := base

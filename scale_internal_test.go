@@ -68,8 +68,8 @@ func TestLeadingAMillionIdleSessions(t *testing.T) {
 		t.Errorf("%d sessions due after a second", len(due))
 	}
 	many := fastest(func() { due = r.due(g.state(), now.Add(time.Minute)) })
-	if len(due) != maxExpiriesPerTick {
-		t.Errorf("%d sessions due after a minute, want %d", len(due), maxExpiriesPerTick)
+	if len(due) != maxExpiriesAtOnce {
+		t.Errorf("%d sessions due after a minute, want %d", len(due), maxExpiriesAtOnce)
 	}
 	t.Logf("%d idle sessions: to begin to lead takes %v, to find that none is due %v, to list %d that are %v", n, begin, look, len(due), many)
 	if bound := 200 * time.Microsecond; begin > bound || look > bound {
