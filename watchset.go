@@ -42,6 +42,7 @@ type WatchSet struct {
 	ready   int      // guarded by mu; how many of queued may be handed out: whole writes
 	lasting int      // guarded by mu; how many of queued come from lasting registrations
 	full    bool     // guarded by mu; one of those did not fit
+	kept    ZXID     // guarded by mu; if it is full: everything up to here was queued
 	taken   ZXID     // guarded by mu; of the last one that was handed out
 	err     error    // guarded by mu; why it ended, set once
 }
@@ -265,7 +266,7 @@ func (ws *WatchSet) offer(n notice) (first bool) {
 		return false
 	}
 	if !n.once && ws.lasting >= ws.s.c.cfg.WatchBuffer && ws.queued[last].zxid != n.zxid {
-		ws.full = true
+		ws.full, ws.kept = true, ws.queued[last].zxid
 		return last+1 == ws.ready
 	}
 	ws.queued = append(ws.queued, n)
@@ -314,8 +315,8 @@ func (ws *WatchSet) release() (ended bool) {
 	ws.ready = len(ws.queued)
 	ended = ws.full && ws.err == nil
 	if ended {
-		last := groupPosition{ws.hub.g.id, ws.queued[len(ws.queued)-1].zxid, allEvents}
-		ws.err = &OverrunError{Position: positionOf(ws.hub.g.state(), last)}
+		// The reader may have taken the last of queued meanwhile.
+		ws.err = &OverrunError{Position: positionOf(ws.hub.g.state(), groupPosition{ws.hub.g.id, ws.kept, allEvents})}
 	}
 	ws.signal()
 	return ended

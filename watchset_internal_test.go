@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -9,23 +10,40 @@ import (
 	"coord/internal/bubble"
 )
 
+// newBareSet returns a set on the hub of a group that has no host. The hub moves
+// only when it is told to.
+func newBareSet(t *testing.T, cfg Config) (*group, *WatchSet) {
+	t.Helper()
+	cfg.ID, cfg.ElectionTimeout, cfg.MaxWatches = 1, time.Second, 1000
+	cfg.HistoryEvents, cfg.HistoryBytes = 1000, 1<<20
+	g := newGroup(rootGroup, &cfg, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { g.cancel(ErrClosed) })
+	ws := &WatchSet{s: &Session{c: &Coordinator{cfg: cfg}}, hub: &g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+	if err := g.hub.admitSet(ws); err != nil {
+		t.Fatal(err)
+	}
+	return g, ws
+}
+
+func bareNode() *znode { return &znode{acl: newState(rootGroup).acls.open()} }
+
+// publishBare publishes a write that changed the data of some paths.
+func publishBare(g *group, z ZXID, paths ...string) {
+	s := newState(rootGroup)
+	s.zxid = z
+	var changes []change
+	for i, path := range paths {
+		changes = append(changes, change{typ: NodeDataChanged, index: uint32(i), zxid: z, path: path, node: bareNode()})
+	}
+	g.publish(&published{state: s.freeze()}, changes)
+}
+
 // Registrations and notifications wait for the hub to be level with what is
 // published, because a view or an acknowledged write is no older than that.
 func TestWatchSetWaitsForTheHub(t *testing.T) {
 	bubble.Run(t, func(t *testing.T) {
-		cfg := Config{ID: 1, ElectionTimeout: time.Second, WatchBuffer: 10, MaxWatches: 10, HistoryEvents: 100, HistoryBytes: 1 << 20}
-		g := newGroup(rootGroup, &cfg, slog.New(slog.DiscardHandler))
-		defer g.cancel(ErrClosed)
-		ws := &WatchSet{s: &Session{c: &Coordinator{cfg: cfg}}, hub: &g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
-		if err := g.hub.admitSet(ws); err != nil {
-			t.Fatal(err)
-		}
-		node := &znode{acl: newState(rootGroup).acls.open()}
-		publish := func(z ZXID) {
-			s := newState(rootGroup)
-			s.zxid = z
-			g.publish(&published{state: s.freeze()}, []change{{typ: NodeDataChanged, zxid: z, path: "/a", node: node}})
-		}
+		g, ws := newBareSet(t, Config{WatchBuffer: 10})
+		publish := func(z ZXID) { publishBare(g, z, "/a") }
 
 		publish(1)
 		added := make(chan error, 1)
@@ -57,4 +75,34 @@ func TestWatchSetWaitsForTheHub(t *testing.T) {
 			t.Errorf("told %v, want one change at 2", events)
 		}
 	})
+}
+
+// The reader may take everything between the notification that does not fit and the
+// end that it brings.
+func TestWatchSetOverrunWhileTaken(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 2})
+	if err := ws.Add(&View{s: g.state()}, Registration{"/a", PersistentWatcher}); err != nil {
+		t.Fatal(err)
+	}
+	for z := range ZXID(2) {
+		publishBare(g, z+1, "/a")
+	}
+	g.hub.catchUp(nil)
+	c := change{typ: NodeDataChanged, zxid: 3, path: "/a", node: bareNode()}
+	var woken []*WatchSet
+	g.hub.regs.trigger(&c, 2, func(r *registration, n notice) {
+		if r.set.offer(n) {
+			woken = append(woken, r.set)
+		}
+	}, func(*registration) {})
+	if events, err := ws.Take(2); err != nil || len(events) != 2 {
+		t.Fatalf("Take = %v, %v", events, err)
+	}
+	if len(woken) != 1 || !woken[0].release() {
+		t.Fatal("the set does not end")
+	}
+	overrun, ok := errors.AsType[*OverrunError](ws.Err())
+	if want := positionOf(g.state(), groupPosition{rootGroup, 2, allEvents}); !ok || overrun.Position != want {
+		t.Errorf("ended with %v, want an overrun at %v", ws.Err(), want)
+	}
 }
