@@ -93,18 +93,18 @@ type Watch struct {
 	sibling, siblingBack *Watch // guarded by hub.mu; the list of its context
 	start                uint64 // guarded by hub.mu; changes before it are none of its business
 
-	initial *state // the state to tell first; owned by the reader
-	seq     uint64 // where to read on in the history until it has joined; owned by the reader
+	seq uint64 // where to read on in the history until it has joined; owned by the reader
 
-	mu     sync.Mutex
-	queued []change      // guarded by mu
-	ready  int           // guarded by mu; how many of queued may be handed out
-	full   bool          // guarded by mu; an event did not fit
-	marked bool          // guarded by mu; a progress mark is due
-	at     groupPosition // guarded by mu; up to where the reader was told
-	err    error         // guarded by mu; why it ended, set once
-	more   chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
-	pump   *watchPump    // guarded by mu; nil until C is called
+	mu      sync.Mutex
+	initial *state        // guarded by mu; the state to tell first; nil once the reader is at it
+	queued  []change      // guarded by mu
+	ready   int           // guarded by mu; how many of queued may be handed out
+	full    bool          // guarded by mu; an event did not fit
+	marked  bool          // guarded by mu; a progress mark is due
+	at      groupPosition // guarded by mu; up to where the reader was told
+	err     error         // guarded by mu; why it ended, set once
+	more    chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
+	pump    *watchPump    // guarded by mu; nil until C is called
 }
 
 // A watchPump is what C needs beside.
@@ -196,6 +196,7 @@ func (w *Watch) end(err error) {
 	if w.err == nil {
 		w.err = err
 	}
+	w.initial = nil // nobody is told it any more
 	w.signalLocked()
 }
 
@@ -206,7 +207,7 @@ func (w *Watch) finish(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.queued, w.ready, w.marked = nil, 0, false
+	w.queued, w.ready, w.marked, w.initial = nil, 0, false, nil
 	if w.pump != nil && !w.pump.left {
 		w.pump.left = true
 		close(w.pump.gone)
@@ -277,11 +278,8 @@ func (w *Watch) Events() iter.Seq2[Event, error] {
 // deliver tells everything, first the state, then what is in the history, then
 // what comes. It returns nil when yield wants no more.
 func (w *Watch) deliver(yield func(Event) bool) error {
-	if w.initial != nil {
-		if !w.tellInitial(yield) {
-			return nil
-		}
-		w.initial = nil
+	if s := w.takeInitial(); s != nil && !w.tellInitial(s, yield) {
+		return nil
 	}
 	if more, err := w.tellHistory(yield); !more || err != nil {
 		return err
@@ -297,41 +295,61 @@ func (w *Watch) deliver(yield func(Event) bool) error {
 	}
 }
 
-// tellInitial yields the znodes that exist at the start.
-func (w *Watch) tellInitial(yield func(Event) bool) bool {
-	v := &View{s: w.initial, identities: w.s.identities}
-	at := positionOf(w.initial, groupPosition{w.hub.g.id, w.initial.zxid, allEvents})
-	tell := func(path string, n *znode) bool {
+// takeInitial returns the state that is yet to be told, if any, and lets go of it.
+func (w *Watch) takeInitial() *state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.initial
+	w.initial = nil
+	return s
+}
+
+// tellInitial yields the znodes that exist at the start, and then, to a reader that
+// wants progress marks, that this was all. It stops when the watch ends. It reports
+// whether yield wants more.
+func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
+	at := positionOf(s, groupPosition{w.hub.g.id, s.zxid, allEvents})
+	for path, n := range s.initial(w.path, w.mode, w.s.identities) {
 		if w.hasEnded() {
-			return true // the end is told behind
+			return true // take tells why
 		}
 		ev := Event{Type: NodeCreated, Path: path, ZXID: n.czxid, Initial: true, Position: at}
 		if w.data {
 			ev.Data, ev.Stat = bytes.Clone(n.data), n.stat()
 		}
-		return yield(ev)
-	}
-	k, _ := keyOf(w.path)
-	n, code := w.initial.readable(w.path, v.identities)
-	if code == codeOK && w.mode != Children && !tell(w.path, n) {
-		return false
-	}
-	switch w.mode {
-	case Node:
-	case Children:
-		for name, n := range w.initial.tree.childrenAfter(k, "") {
-			if code == codeOK && n.acl.permits(v.identities, PermRead) && !tell(joinPath(w.path, name), n) {
-				return false
-			}
-		}
-	case Subtree:
-		for k, n := range w.initial.tree.descendants(k) {
-			if n.acl.permits(v.identities, PermRead) && !tell(k.path(), n) {
-				return false
-			}
+		if !yield(ev) {
+			return false
 		}
 	}
-	return !w.progress || yield(Event{Type: Progress, ZXID: w.initial.zxid, Position: at})
+	if !w.progress || w.hasEnded() {
+		return true
+	}
+	return yield(Event{Type: Progress, ZXID: s.zxid, Position: at})
+}
+
+// initial yields what a watch tells first: the znodes that it is about and that its
+// reader may read, parents before children.
+func (s *state) initial(path string, mode WatchMode, identities []ID) iter.Seq2[string, *znode] {
+	return func(yield func(string, *znode) bool) {
+		n, code := s.readable(path, identities)
+		if code != codeOK || mode != Children && !yield(path, n) || mode == Node {
+			return
+		}
+		k, _ := keyOf(path)
+		if mode == Children {
+			for name, n := range s.tree.childrenAfter(k, "") {
+				if n.acl.permits(identities, PermRead) && !yield(joinPath(path, name), n) {
+					return
+				}
+			}
+			return
+		}
+		for k, n := range s.tree.descendants(k) {
+			if n.acl.permits(identities, PermRead) && !yield(k.path(), n) {
+				return
+			}
+		}
+	}
 }
 
 // tellHistory reads the history until w is level with the hub and joined it.
@@ -437,15 +455,19 @@ func (s *state) tells(t EventType, path string, node *znode, identities []ID) bo
 // [Watch.Err] then says why. A reader that stops reading must call Close.
 func (w *Watch) C() <-chan Event {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pump == nil {
-		p := &watchPump{events: make(chan Event), gone: make(chan struct{}), told: positionOf(w.hub.g.state(), w.at)}
-		w.pump = p
-		if !w.hub.g.spawn(func() { w.runPump(p) }) {
-			close(p.events)
-		}
+	p := w.pump
+	if p != nil {
+		w.mu.Unlock()
+		return p.events
 	}
-	return w.pump.events
+	p = &watchPump{events: make(chan Event), gone: make(chan struct{}), told: positionOf(w.hub.g.state(), w.at)}
+	w.pump = p
+	w.mu.Unlock()
+	if !w.hub.g.spawn(func() { w.runPump(p) }) { // takes a lock that comes before mu
+		w.end(ErrClosed) // the hub is about to say so
+		close(p.events)
+	}
+	return p.events
 }
 
 // runPump feeds the channel that C returned.
@@ -459,6 +481,10 @@ func (w *Watch) runPump(p *watchPump) {
 			w.mu.Unlock()
 			return true
 		case <-p.gone:
+			return false
+		case <-w.ctx.Done(): // the hub says so as well, but not to a watch that has ended
+			w.finish(context.Cause(w.ctx))
+			w.hub.remove(w)
 			return false
 		case <-w.hub.g.ctx.Done():
 			return false
@@ -516,12 +542,21 @@ func (w *Watch) startNow(withInitial bool) error {
 		w.seq = p.seq
 		w.at.zxid, w.at.events = p.state.zxid, allEvents
 		if withInitial {
-			w.initial = p.state
+			w.startWith(p.state)
 			return nil
 		}
 		if w.hub.join(w, p.seq) {
 			return nil
 		}
+	}
+}
+
+// startWith has a state told first, unless w has ended already.
+func (w *Watch) startWith(s *state) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.initial = s
 	}
 }
 

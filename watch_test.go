@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"coord"
@@ -188,4 +189,61 @@ func TestWatchSurvivesLeaderChange(t *testing.T) {
 		e.Restart(old)
 		time.Sleep(5 * time.Second)
 	})
+}
+
+// A watch that ends while the state is told says so, and not that all was told.
+func TestWatchEndsWhileTheStateIsTold(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1)
+	c := e.Member(1)
+	for i := range 10 {
+		mustCreate(t, c, fmt.Sprintf("/n/%d", i), "", coord.WithParents())
+	}
+	w, err := c.Watch(t.Context(), "/n", coord.Subtree, coord.WithInitial(), coord.WithProgress())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for ev, err := range w.Events() {
+		if err != nil {
+			got = append(got, err.Error())
+			continue
+		}
+		got = append(got, fmt.Sprint(ev.Type, " ", ev.Path))
+		w.Close()
+	}
+	if want := []string{"NodeCreated /n", coord.ErrClosed.Error()}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	for ev, err := range w.Events() {
+		if !errors.Is(err, coord.ErrClosed) {
+			t.Errorf("asked again, the watch tells %v, %v", ev, err)
+		}
+	}
+}
+
+// A watch that has overrun still ends with its context, though the hub has forgotten
+// it: nobody need call Close.
+func TestWatchPumpEndsWithTheContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Leader(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		w, err := c.Watch(ctx, "/", coord.Subtree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events := w.C()
+		for i := range 20 {
+			mustCreate(t, c, fmt.Sprintf("/n%d", i), "")
+		}
+		eventually(t, "the watch to overrun", func() bool { return w.Err() != nil })
+		cancel()
+		synctest.Wait()
+		n := 0
+		for range events {
+			n++
+		}
+		if _, ok := errors.AsType[*coord.OverrunError](w.Err()); !ok || n > 0 {
+			t.Errorf("told %d events after its context had ended, then %v", n, w.Err())
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) { c.WatchBuffer = 10 }))
 }
