@@ -83,7 +83,7 @@ type notice struct {
 	once  bool // it has used up a registration
 	zxid  ZXID
 	path  string
-	node  *znode // whose ACL decides, but for NodeChildrenChanged
+	acl   *aclEntry // decides who may be told; nil for NodeChildrenChanged
 }
 
 // trigger finds who is to be told of a change, clears the modes that this uses up,
@@ -94,7 +94,7 @@ type notice struct {
 //
 // tell and drop must not change the table.
 func (t *registrations) trigger(c *change, seq uint64, tell func(*registration, notice), drop func(*registration)) {
-	n := notice{order: 2 * seq, typ: c.typ, zxid: c.zxid, path: c.path, node: c.node}
+	n := notice{order: 2 * seq, typ: c.typ, zxid: c.zxid, path: c.path, acl: c.node.acl}
 	hit, used := onceData|persistent|recursive, onceData
 	if c.typ == NodeDeleted {
 		hit, used = anyMode, onceData|onceChildren
@@ -115,7 +115,7 @@ func (t *registrations) trigger(c *change, seq uint64, tell func(*registration, 
 		}
 	}
 	if c.typ != NodeDataChanged {
-		n.order, n.typ, n.path, n.node = n.order+1, NodeChildrenChanged, parent, nil
+		n.order, n.typ, n.path, n.acl = n.order+1, NodeChildrenChanged, parent, nil
 		t.fire(n, onceChildren|persistent, onceChildren, tell, drop)
 	}
 }

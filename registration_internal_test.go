@@ -130,7 +130,7 @@ func TestRegistrationsAsZooKeeper(t *testing.T) {
 			ws := sets[conn]
 			switch r := ws.regs[path]; {
 			case rng.IntN(3) == 0:
-				c := change{typ: []EventType{NodeCreated, NodeDeleted, NodeDataChanged}[rng.IntN(3)], path: path, zxid: ZXID(seq)}
+				c := change{typ: []EventType{NodeCreated, NodeDeleted, NodeDataChanged}[rng.IntN(3)], path: path, zxid: ZXID(seq), node: &znode{}}
 				script = append(script, fmt.Sprint(c.typ, " ", path))
 				table.trigger(&c, seq, tell, drop)
 				ref.change(c.typ, path)

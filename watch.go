@@ -431,7 +431,7 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 	if w.mode == Children {
 		ev.Type, ev.Path = NodeChildrenChanged, w.path
 	}
-	if !s.tells(ev.Type, ev.Path, c.node, w.s.identities) {
+	if !s.tells(ev.Type, ev.Path, c.node.acl, w.s.identities) {
 		return Event{}, false
 	}
 	if w.data && w.mode != Children {
@@ -441,10 +441,10 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 }
 
 // tells reports whether a reader may be told of an event: it was allowed to read
-// the znode then, and is now. node is the znode that changed; of one whose children
-// changed only the present is looked at.
-func (s *state) tells(t EventType, path string, node *znode, identities []ID) bool {
-	if t != NodeChildrenChanged && !node.acl.permits(identities, PermRead) {
+// the znode then, and is now. then is the ACL of the znode that changed; of one
+// whose children changed only the present is looked at.
+func (s *state) tells(t EventType, path string, then *aclEntry, identities []ID) bool {
+	if t != NodeChildrenChanged && !then.permits(identities, PermRead) {
 		return false
 	}
 	now, exists := s.tree.find(path)

@@ -1,10 +1,10 @@
 package coord
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 )
 
@@ -208,30 +208,43 @@ func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	ws.hub.flush()
 	s := ws.hub.g.state()
+	notices, err := ws.takeNotices(upTo)
+	var events []Event
+	for i := range notices { // not under mu: the hub may want it
+		if n := &notices[i]; s.tells(n.typ, n.path, n.acl, ws.s.identities) {
+			events = append(events, Event{Type: n.typ, Path: n.path, ZXID: n.zxid})
+		}
+	}
+	clear(notices) // the queue may still share the array
+	if len(events) > 0 {
+		ws.mu.Lock()
+		ws.taken = events[len(events)-1].ZXID
+		ws.mu.Unlock()
+	}
+	return events, err
+}
+
+// takeNotices takes from the queue what belongs to writes up to upTo. It returns why
+// the set has ended if nothing may be handed out.
+func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.ready == 0 {
 		return nil, ws.err
 	}
-	n := 0
-	var events []Event
-	for ; n < ws.ready && ws.queued[n].zxid <= upTo; n++ {
-		q := &ws.queued[n]
-		if !q.once {
+	n := sort.Search(ws.ready, func(i int) bool { return ws.queued[i].zxid > upTo })
+	taken := ws.queued[:n:n]
+	for i := range taken {
+		if !taken[i].once {
 			ws.lasting--
-		}
-		if s.tells(q.typ, q.path, q.node, ws.s.identities) {
-			events = append(events, Event{Type: q.typ, Path: q.path, ZXID: q.zxid})
-			ws.taken = q.zxid
 		}
 	}
 	ws.ready -= n
-	clear(ws.queued[:n]) // let go of the znodes
 	ws.queued = ws.queued[n:]
 	if len(ws.queued) == 0 {
 		ws.queued = nil
 	}
-	return events, nil
+	return taken, nil
 }
 
 // Err says why the set has ended: ErrClosed after Close, an [*OverrunError], a
@@ -285,24 +298,31 @@ func (ws *WatchSet) mergeLocked(into *notice, n notice) {
 }
 
 // insertMissed queues what registrations missed before they were in the hub's table,
-// at its place. The hub is not in the middle of a write.
+// in order, at its place. The hub is not in the middle of a write.
 func (ws *WatchSet) insertMissed(missed []notice) {
 	if len(missed) == 0 {
 		return
 	}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	from := sort.Search(len(ws.queued), func(i int) bool { return ws.queued[i].order >= missed[0].order })
+	later := slices.Clone(ws.queued[from:])
+	merged := ws.queued[:from]
 	for _, n := range missed {
-		i, told := slices.BinarySearchFunc(ws.queued, n, func(a, b notice) int { return cmp.Compare(a.order, b.order) })
-		if told {
-			ws.mergeLocked(&ws.queued[i], n)
+		for len(later) > 0 && later[0].order <= n.order {
+			merged = append(merged, later[0])
+			later = later[1:]
+		}
+		if last := len(merged) - 1; last >= 0 && merged[last].order == n.order {
+			ws.mergeLocked(&merged[last], n)
 			continue
 		}
-		ws.queued = slices.Insert(ws.queued, i, n)
+		merged = append(merged, n)
 		if !n.once {
 			ws.lasting++
 		}
 	}
+	ws.queued = append(merged, later...)
 	ws.ready = len(ws.queued)
 	ws.signal()
 }

@@ -3,6 +3,8 @@ package coord
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,5 +106,109 @@ func TestWatchSetOverrunWhileTaken(t *testing.T) {
 	overrun, ok := errors.AsType[*OverrunError](ws.Err())
 	if want := positionOf(g.state(), groupPosition{rootGroup, 2, allEvents}); !ok || overrun.Position != want {
 		t.Errorf("ended with %v, want an overrun at %v", ws.Err(), want)
+	}
+}
+
+// It makes no difference whether registrations are made behind a view at once, or
+// later and behind the same view.
+func TestLateRegistrationsAsEarlyOnes(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	paths := []string{"/", "/a", "/a/b", "/a/b/c", "/d"}
+	types := []WatcherType{ChildrenWatcher, DataWatcher, PersistentWatcher, PersistentRecursiveWatcher}
+	some := func() (rs []Registration) {
+		for range rng.IntN(4) {
+			rs = append(rs, Registration{paths[rng.IntN(len(paths))], types[rng.IntN(len(types))]})
+		}
+		return rs
+	}
+	for round := range 1000 {
+		g, early := newBareSet(t, Config{WatchBuffer: 1000})
+		late := &WatchSet{s: early.s, hub: early.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+		if err := g.hub.admitSet(late); err != nil {
+			t.Fatal(err)
+		}
+		zxid := ZXID(0)
+		write := func() {
+			zxid++
+			s := newState(rootGroup)
+			s.zxid = zxid
+			var changes []change
+			for i := range uint32(rng.IntN(3)) {
+				typ := []EventType{NodeCreated, NodeDeleted, NodeDataChanged}[rng.IntN(3)]
+				changes = append(changes, change{typ: typ, index: i, zxid: zxid, path: paths[rng.IntN(len(paths))], node: bareNode()})
+			}
+			g.publish(&published{state: s.freeze()}, changes)
+			g.hub.catchUp(nil)
+		}
+		add := func(ws *WatchSet, v *View, rs []Registration) {
+			if err := ws.Add(v, rs...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		both := func(n int) {
+			for range rng.IntN(n) {
+				rs := some()
+				add(early, &View{s: g.state()}, rs)
+				add(late, &View{s: g.state()}, rs)
+				write()
+			}
+		}
+		var got, want []string
+		collect := func(into *[]string, ws *WatchSet, upTo ZXID) {
+			events, err := ws.Take(upTo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events {
+				*into = append(*into, ev.String())
+			}
+		}
+		both(5)
+		v, rs := &View{s: g.state()}, some()
+		add(early, v, rs)
+		both(5)
+		if rng.IntN(2) == 0 {
+			collect(&got, late, v.ZXID())
+			collect(&want, early, v.ZXID())
+		}
+		add(late, v, rs)
+		if late.lasting != early.lasting || late.ready != early.ready || late.Len() != early.Len() {
+			t.Fatalf("round %d: %d lasting of %d in wait, %d paths; want %d of %d, %d paths", round,
+				late.lasting, late.ready, late.Len(), early.lasting, early.ready, early.Len())
+		}
+		both(5)
+		collect(&got, late, zxid)
+		collect(&want, early, zxid)
+		if !slices.Equal(got, want) {
+			t.Fatalf("round %d: behind %v, %v were told\n%v, want\n%v", round, v.ZXID(), rs, got, want)
+		}
+		if late.lasting != 0 || g.hub.count != early.Len()+late.Len() {
+			t.Fatalf("round %d: %d lasting, %d counted, want 0 and %d", round, late.lasting, g.hub.count, early.Len()+late.Len())
+		}
+		early.Close()
+		late.Close()
+		if g.hub.count != 0 || len(g.hub.regs.byPath) != 0 || g.hub.regs.recursive != 0 || len(g.hub.sets) != 0 {
+			t.Fatalf("round %d: %d, %v, %d recursive and %d sets are left", round, g.hub.count, g.hub.regs.byPath, g.hub.regs.recursive, len(g.hub.sets))
+		}
+	}
+}
+
+// Late registrations that missed much of a set that has much in wait.
+func BenchmarkLateRegistrations(b *testing.B) {
+	const n = 30_000
+	missed := make([]notice, n)
+	for i := range missed {
+		missed[i] = notice{order: uint64(2 * i), zxid: ZXID(i)}
+	}
+	queued := make([]notice, n)
+	for i := range queued {
+		queued[i] = notice{order: uint64(2*i + 1), zxid: ZXID(i)}
+	}
+	for b.Loop() {
+		ws := newLooseSet()
+		ws.queued = slices.Clone(queued)
+		ws.insertMissed(missed)
 	}
 }
