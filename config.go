@@ -94,7 +94,8 @@ type Config struct {
 	MinFreeBytes uint64
 
 	// WatchBuffer is the number of events that a watch holds for a reader that is
-	// behind. One more ends the watch. Zero means 4096.
+	// behind; one write more ends the watch. So does one that comes when what the
+	// events refer to takes HistoryBytes. Zero means 4096.
 	WatchBuffer int
 
 	// MaxWatches limits the watches that are open on this member. Zero means 4
@@ -102,7 +103,8 @@ type Config struct {
 	MaxWatches int
 
 	// HistoryEvents and HistoryBytes bound the changes that this member keeps for
-	// watches that start in the past. Zero means 65536, and 64 MiB.
+	// watches that start in the past, HistoryBytes also those that one watch keeps
+	// for its reader. Zero means 65536, and 64 MiB.
 	HistoryEvents, HistoryBytes int
 
 	// Logger receives this member's log. Nil means slog.Default().

@@ -101,7 +101,8 @@
 //	ACL                  1024 entries of 1024 bytes each
 //	Multi                10000 operations, 32 MiB
 //	requests in wait     16384, or 64 MiB; callers beyond wait for a place
-//	events in wait       Config.WatchBuffer, 4096, for each watch, and one write
+//	events in wait       Config.WatchBuffer, 4096, and Config.HistoryBytes, 64 MiB,
+//	                     for each watch, and one write
 //	watches              Config.MaxWatches, 4 million on a member
 //	changes kept         Config.HistoryEvents, 65536, and Config.HistoryBytes, 64 MiB
 //	session timeout      Config.MinSessionTimeout to Config.MaxSessionTimeout

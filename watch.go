@@ -42,7 +42,7 @@ func (m WatchMode) String() string {
 var ErrTooManyWatches = errors.New("too many watches on this member")
 
 // An OverrunError ends a watch whose reader fell behind by more than
-// [Config.WatchBuffer] events. What was queued is delivered before it.
+// [Config.WatchBuffer] events or [Config.HistoryBytes]. What was queued is delivered before it.
 type OverrunError struct {
 	// Position is the place up to which everything was delivered: a watch that
 	// starts [From] it misses nothing, if the history still reaches back to it.
@@ -68,8 +68,9 @@ func (e *CompactedError) Error() string {
 
 // A Watch is a stream of the changes to a path, in the order of their zxids. All
 // events of one write are delivered, or none. It holds as many events as
-// [Config.WatchBuffer] says for a reader that is behind and ends when there is one
-// more, because a gap would be a lie.
+// [Config.WatchBuffer] says for a reader that is behind, or as many bytes as
+// [Config.HistoryBytes] says, and ends when there is one write more, because a gap
+// would be a lie.
 //
 // A Watch ends with the context it was opened with, when [Watch.Close] is called,
 // when its reader falls behind, when this member catches up by a snapshot, and
@@ -98,6 +99,7 @@ type Watch struct {
 	mu      sync.Mutex
 	initial *state        // guarded by mu; the state to tell first; nil once the reader is at it
 	queued  []change      // guarded by mu
+	bytes   int           // guarded by mu; of queued, as the history counts them
 	ready   int           // guarded by mu; how many of queued may be handed out
 	full    bool          // guarded by mu; an event did not fit
 	marked  bool          // guarded by mu; a progress mark is due
@@ -139,12 +141,13 @@ func (w *Watch) offer(c *change, seq uint64, woken []*Watch) []*Watch {
 	if w.err != nil || w.full {
 		return woken
 	}
-	limit := w.s.c.cfg.WatchBuffer
-	if n := len(w.queued); n >= limit && w.queued[n-1].zxid != c.zxid {
+	cfg := &w.s.c.cfg
+	if n := len(w.queued); (n >= cfg.WatchBuffer || w.bytes >= cfg.HistoryBytes) && w.queued[n-1].zxid != c.zxid {
 		w.full = true
 		return append(woken, w)
 	}
 	w.queued = append(w.queued, *c)
+	w.bytes += c.size()
 	if len(w.queued) == w.ready+1 {
 		woken = append(woken, w)
 	}
@@ -207,7 +210,7 @@ func (w *Watch) finish(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.queued, w.ready, w.marked, w.initial = nil, 0, false, nil
+	w.queued, w.bytes, w.ready, w.marked, w.initial = nil, 0, 0, false, nil
 	if w.pump != nil && !w.pump.left {
 		w.pump.left = true
 		close(w.pump.gone)
@@ -235,6 +238,7 @@ func (w *Watch) take() (change, error) {
 			w.queued[0] = change{} // lets go of the znode
 			w.queued = w.queued[1:]
 			w.ready--
+			w.bytes -= c.size()
 			w.at.zxid, w.at.events = c.zxid, c.index+1
 			if w.ready == 0 || w.queued[0].zxid != c.zxid {
 				w.at.events = allEvents

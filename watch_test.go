@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -116,6 +117,47 @@ func TestWatchOverrun(t *testing.T) {
 	}
 	if _, again := take(t, w, 1); !errors.Is(again, err) {
 		t.Errorf("asked again, the watch ends with %v", again)
+	}
+}
+
+// Large data ends a watch whose reader is behind before there are many events.
+func TestWatchOverrunByBytes(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1, coordtest.WithConfig(func(c *coord.Config) { c.HistoryBytes = 100_000 }))
+	c := e.Member(1)
+	mustCreate(t, c, "/n", "")
+	w, err := c.Watch(t.Context(), "/n", coord.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(n int) {
+		for range n {
+			if _, err := c.SetData(t.Context(), "/n", make([]byte, 10_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	next, stop := iter.Pull2(w.Events())
+	defer stop()
+	for range 3 { // who reads may go on
+		set(9)
+		for range 9 {
+			if ev, err, _ := next(); err != nil || ev.Type != coord.NodeDataChanged {
+				t.Fatalf("%v, %v", ev, err)
+			}
+		}
+	}
+	set(11)
+	told := 0
+	for {
+		_, err, ok := next()
+		if err == nil && ok {
+			told++
+			continue
+		}
+		if overrun, ok := errors.AsType[*coord.OverrunError](err); !ok || told != 10 || overrun.Position != w.Position() {
+			t.Errorf("%d events, then %v; want 10 and an overrun at %v", told, err, w.Position())
+		}
+		return
 	}
 }
 
