@@ -51,7 +51,10 @@ type Event struct {
 	Stat Stat
 
 	// Position is the place behind this event: a watch that starts from it is
-	// given everything that follows, the rest of the same write included.
+	// given everything that follows, the rest of the same write included. All Initial
+	// events have the Position of the state that they tell, so a reader that stores it
+	// must have been told the whole state: the first event that is not Initial, or the
+	// Progress behind the state, says so.
 	Position Position
 }
 

@@ -152,7 +152,9 @@ func From(p Position) WatchOption { return watchFunc(func(o *watchOptions) { o.f
 // WithData makes events carry the data and the stat of the znode as of the event.
 func WithData() WatchOption { return watchFunc(func(o *watchOptions) { o.data = true }) }
 
-// WithTypes makes a watch tell events of these types only.
+// WithTypes makes a watch tell changes of these types only, those of all calls
+// together; [Progress] and what [WithInitial] tells come nevertheless. The changes of
+// a watch on [Children] are all of type [NodeChildrenChanged].
 func WithTypes(types ...EventType) WatchOption {
 	return watchFunc(func(o *watchOptions) {
 		for _, t := range types {

@@ -27,8 +27,8 @@ func (v *View) Position() Position {
 // whole tree.
 func (v *View) Digest() Digest { return v.s.digest() }
 
-// Get returns the data and stat of a znode. It fails with [ErrNoNode] and
-// [ErrNoAuth]. The data must not be modified.
+// Get returns the data and stat of a znode. It fails with [ErrBadArguments],
+// [ErrNoNode] and [ErrNoAuth]. The data must not be modified.
 func (v *View) Get(path string) ([]byte, Stat, error) {
 	n, code := v.s.readable(path, v.identities)
 	if code != codeOK {
@@ -37,7 +37,8 @@ func (v *View) Get(path string) ([]byte, Stat, error) {
 	return n.data, n.stat(), nil
 }
 
-// Children returns the names of the children of a znode, sorted, and its stat.
+// Children returns the names of the children of a znode, sorted, and its stat. It
+// fails as Get does. The names belong to the caller.
 func (v *View) Children(path string) ([]string, Stat, error) {
 	names, stat, code := v.s.children(path, listOptions{}, v.identities)
 	if code != codeOK {

@@ -120,7 +120,9 @@ type watchPump struct {
 // Path returns the path that is watched.
 func (w *Watch) Path() string { return w.path }
 
-// Position returns the place up to which the reader was told everything.
+// Position returns the place up to which the reader was told everything, but for
+// the state that [WithInitial] tells. It may be one event behind what was received
+// from C last; the event's own Position is not. Any goroutine may call it.
 func (w *Watch) Position() Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -268,7 +270,7 @@ func (w *Watch) take() (change, error) {
 }
 
 // Events yields events as they come. The last pair has no event and the reason
-// why the watch ended. Leaving the loop closes the watch.
+// why the watch ended, which is what Err returns. Leaving the loop closes the watch.
 func (w *Watch) Events() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		defer w.Close()
@@ -455,8 +457,10 @@ func (s *state) tells(t EventType, path string, then *aclEntry, identities []ID)
 	return !exists || now.acl.permits(identities, PermRead)
 }
 
-// C returns a channel of the events, which is closed when the watch has ended;
-// [Watch.Err] then says why. A reader that stops reading must call Close.
+// C returns a channel of the events, the same each time, which is closed when the
+// watch has ended; [Watch.Err] then says why. It costs a goroutine, which Events does
+// not. A reader that stops reading must call Close or end the context. What is queued
+// when the context or the Coordinator ends may be dropped.
 func (w *Watch) C() <-chan Event {
 	w.mu.Lock()
 	p := w.pump

@@ -22,11 +22,14 @@ import (
 //   - A change that the session may not read is not told, but uses up what it would
 //     have been told to.
 //
-// Registrations end with [WatchSet.Close], not with the session. A set that is not
-// emptied holds at most [Config.WatchBuffer] notifications for its lasting
-// registrations and ends when there is one more; those of the others are bounded by
-// their number. It also ends when this member catches up by a snapshot, because
-// nobody knows then what changed: the client connects and registers again.
+// Registrations end with [WatchSet.Close], not with the session or a context. A set
+// that is not emptied holds at most [Config.WatchBuffer] notifications for its lasting
+// registrations, and what one write or one [WatchSet.Add] behind an old View brings,
+// and ends when there is one write more; of the others there is at most one for each
+// time that they were registered. A set with registrations also ends when this member
+// catches up by a snapshot, because nobody knows then what changed: the client
+// connects and registers again. Whatever ends a set drops its registrations; what is
+// queued can be taken first, but for Close.
 //
 // Any number of goroutines may use a set, but Add and Take only one at a time: the
 // order in which a client learns things is theirs to keep. The rules are those of
@@ -53,8 +56,10 @@ type Registration struct {
 	Type WatcherType
 }
 
-// NewWatchSet returns an empty set. It fails as every call on a session that has
-// ended or a Coordinator that is closed does.
+// NewWatchSet returns an empty set, which must be closed. ctx bounds the wait for this
+// member to catch up after its start, as [Config.OperationTimeout] does, and not the
+// set. It fails as every call on a session that has ended or a Coordinator that is
+// closed does.
 func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
@@ -78,7 +83,8 @@ func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
 // shows must first be given what Take returns for v's zxid.
 //
 // It fails with [ErrBadArguments] for a path that is no path, for [AnyWatcher], and
-// for a view of another member or one that is older than what was taken; with
+// for a view of another ensemble, one that this member has not reached, or one that is
+// older than what was taken (the client knows more than it shows: read again); with
 // [ErrTooManyWatches]; with a [*CompactedError] if the changes behind v are no longer
 // known; and with what [WatchSet.Err] says once the set has ended.
 func (ws *WatchSet) Add(v *View, rs ...Registration) error {
@@ -130,8 +136,12 @@ func (ws *WatchSet) suits(v *View) error {
 	ws.mu.Lock()
 	taken := ws.taken
 	ws.mu.Unlock()
-	if now := ws.hub.g.state(); v.s.group != now.group || v.s.id != now.id || v.s.zxid > now.zxid {
-		return fmt.Errorf("%w: a view of another member", ErrBadArguments)
+	now := ws.hub.g.state()
+	if v.s.group != now.group || v.s.id != now.id {
+		return fmt.Errorf("%w: a view of another ensemble", ErrBadArguments)
+	}
+	if v.s.zxid > now.zxid {
+		return fmt.Errorf("%w: the view is at %v, this member at %v", ErrBadArguments, v.s.zxid, now.zxid)
 	}
 	if v.s.zxid < taken {
 		return fmt.Errorf("%w: the view is at %v, older than %v, which was taken", ErrBadArguments, v.s.zxid, taken)
@@ -164,7 +174,9 @@ func (late *lateRegistrations) offer(c *change, seq uint64) {
 	late.table.trigger(c, seq, tell, func(*registration) {})
 }
 
-// Remove takes registrations of a path out. It reports whether there was one.
+// Remove takes the registrations of a type at a path out, with [AnyWatcher] all of the
+// path. It reports whether there was one. What they were told already stays to be
+// taken.
 func (ws *WatchSet) Remove(path string, t WatcherType) bool {
 	h := ws.hub
 	h.mu.Lock()
@@ -179,7 +191,8 @@ func (ws *WatchSet) Remove(path string, t WatcherType) bool {
 	return true
 }
 
-// Has reports whether there is such a registration.
+// Has reports whether there is such a registration, with [AnyWatcher] any at the path.
+// One that was used up is gone when what it was told is queued, not when it is taken.
 func (ws *WatchSet) Has(path string, t WatcherType) bool {
 	ws.hub.mu.Lock()
 	defer ws.hub.mu.Unlock()
@@ -194,7 +207,9 @@ func (ws *WatchSet) Len() int {
 	return len(ws.regs)
 }
 
-// Changed receives when there may be something to take, or the set has ended.
+// Changed returns a channel that receives when there may be something to take, or the
+// set has ended. It holds one signal, which one receiver gets, and is never closed:
+// Take until nothing is left before waiting for the next.
 func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 
 // Take hands out the notifications of all writes up to upTo, in the order of the
@@ -203,8 +218,10 @@ func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 // acknowledged, none is missing: they are what a client must learn before it may
 // learn of the view or the write. The largest ZXID takes what there is.
 //
-// The events carry no data and no Position. When there are none left, Take returns
-// the reason why the set has ended, if it has.
+// It waits until this member's watches have been told what the member has applied,
+// which takes a moment. The events carry no data and no Position. There may be none,
+// because the session may not read what changed. When nothing is queued, Take returns
+// what [WatchSet.Err] says.
 func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	ws.hub.flush()
 	s := ws.hub.g.state()
@@ -249,14 +266,16 @@ func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
 
 // Err says why the set has ended: ErrClosed after Close, an [*OverrunError], a
 // [*CompactedError], or the reason why the Coordinator has closed. It is nil while
-// the set goes on.
+// the set goes on. The Position of an overrun is one from which a [Watch] misses
+// nothing of what was lost.
 func (ws *WatchSet) Err() error {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	return ws.err
 }
 
-// Close drops all registrations and notifications. Further calls do nothing.
+// Close drops all registrations and notifications and ends the set, if nothing has
+// before. Further calls do nothing.
 func (ws *WatchSet) Close() {
 	ws.end(ErrClosed)
 	ws.hub.dismiss(ws)
