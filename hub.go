@@ -440,14 +440,20 @@ func (h *hub) compacted() *CompactedError {
 	return &CompactedError{Oldest: positionOf(h.g.state(), groupPosition{h.g.id, h.history.oldestZXID(), allEvents})}
 }
 
-// skipLocked ends every watch: the published state was not reached through changes
-// that are known here.
+// skipLocked ends every watch, and every set that has registrations: the published
+// state was not reached through changes that are known here.
 func (h *hub) skipLocked(p *published) {
-	h.endAllLocked(h.compacted())
+	err := h.compacted()
+	h.endWatchesLocked(err)
+	for ws := range h.sets {
+		if len(ws.regs) > 0 {
+			h.endSetLocked(ws, err)
+		}
+	}
 	h.levelLocked(p.seq, p.state.zxid)
 }
 
-func (h *hub) endAllLocked(err error) {
+func (h *hub) endWatchesLocked(err error) {
 	for _, first := range h.watches {
 		for w := first; w != nil; {
 			next := w.next
@@ -460,10 +466,11 @@ func (h *hub) endAllLocked(err error) {
 		w.end(err)
 		h.removeLocked(w)
 	}
-	for ws := range h.sets {
-		ws.end(err)
-		h.dismissLocked(ws)
-	}
+}
+
+func (h *hub) endSetLocked(ws *WatchSet, err error) {
+	ws.end(err)
+	h.dismissLocked(ws)
 }
 
 // open returns the number of open watches and registrations.
@@ -480,6 +487,9 @@ func (h *hub) close(err error) {
 	if h.closed == nil {
 		h.closed = err
 	}
-	h.endAllLocked(h.closed)
+	h.endWatchesLocked(h.closed)
+	for ws := range h.sets {
+		h.endSetLocked(ws, h.closed)
+	}
 	h.levelLocked(h.seq, h.zxid)
 }

@@ -187,6 +187,31 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// What waits for the reader of the channel was not told yet.
+func TestWatchPositionOfAChannel(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Leader(t.Context())
+		w, err := c.Watch(t.Context(), "/", coord.Subtree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin, events := w.Position(), w.C()
+		for i := range 3 {
+			mustCreate(t, c, fmt.Sprintf("/n%d", i), "")
+		}
+		synctest.Wait()
+		if got := w.Position(); got != begin {
+			t.Errorf("position %v before anything was received, want %v", got, begin)
+		}
+		ev := <-events
+		synctest.Wait()
+		if got := w.Position(); got != ev.Position {
+			t.Errorf("position %v, want that of the event, %v", got, ev.Position)
+		}
+		w.Close()
+	})
+}
+
 func TestWatchEndsWhenASnapshotSkipsEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		behind := e.Follower(t.Context())

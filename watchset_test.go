@@ -405,6 +405,34 @@ func TestWatchSetObeysACLs(t *testing.T) {
 	}
 }
 
+// A reader must have been allowed to read the znode at the event, and be now.
+func TestWatchersObeyACLsThenAndNow(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1)
+	c := e.Member(1)
+	open := coord.ACL{Perms: coord.PermAll, ID: coord.ID{Scheme: "world", ID: "anyone"}}
+	secret := coord.ACL{Perms: coord.PermAll &^ coord.PermRead, ID: open.ID}
+	ws := newSet(t, c)
+	register(t, c, ws, coord.PersistentRecursiveWatcher, "/")
+	w, err := c.Watch(t.Context(), "/", coord.Subtree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, c, "/secret", "", coord.WithACL(open))
+	mustCreate(t, c, "/public", "", coord.WithACL(secret))
+	for path, acl := range map[string]coord.ACL{"/secret": secret, "/public": open} {
+		if _, err := c.SetACL(t.Context(), path, []coord.ACL{acl}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustCreate(t, c, "/end", "")
+	if got := told(t, ws, everything); got != "NodeCreated /end" {
+		t.Errorf("the set is told %q", got)
+	}
+	if got, err := take(t, w, 1); err != nil || got[0] != "NodeCreated /end" {
+		t.Errorf("the watch tells %v, %v", got, err)
+	}
+}
+
 func TestWatchSetEndsWhenASnapshotSkipsEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		behind := e.Follower(t.Context())

@@ -1,0 +1,244 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"testing"
+)
+
+// openBare opens a watch in a group that has no host.
+func openBare(t *testing.T, g *group, s *Session, path string, mode WatchMode, opts ...WatchOption) *Watch {
+	t.Helper()
+	var o watchOptions
+	for _, opt := range opts {
+		opt.applyWatch(&o)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	w, err := g.watch(ctx, ctx, s, path, mode, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func at(g *group, z ZXID, events uint32) Position {
+	return positionOf(g.state(), groupPosition{g.id, z, events})
+}
+
+func TestWatchSetHandsOutWholeWrites(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 2})
+	err := ws.Add(&View{s: g.state()}, Registration{"/a", PersistentWatcher}, Registration{"/b", PersistentWatcher}, Registration{"/c", DataWatcher})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.hub.regs.trigger(&change{typ: NodeDataChanged, zxid: 1, path: "/a", node: bareNode()}, 0,
+		func(r *registration, n notice) { r.set.offer(n) }, func(*registration) {})
+	if events, err := ws.Take(1); err != nil || len(events) > 0 {
+		t.Errorf("told %v, %v in the middle of a write", events, err)
+	}
+	ws.release()
+	if events, err := ws.Take(1); err != nil || len(events) != 1 {
+		t.Errorf("told %v, %v behind it; want the event", events, err)
+	}
+	publishBare(g, 1, "/a", "/b", "/a")
+	g.hub.catchUp(nil)
+	if events, err := ws.Take(1); err != nil || len(events) != 3 {
+		t.Errorf("told %v, %v; want the 3 events of the write", events, err)
+	}
+	publishBare(g, 2, "/a")
+	publishBare(g, 3, "/b")
+	publishBare(g, 4, "/a", "/c")
+	g.hub.catchUp(nil)
+	if events, err := ws.Take(4); err != nil || len(events) != 2 || events[1].ZXID != 3 {
+		t.Errorf("told %v, %v; want what fits, in whole writes", events, err)
+	}
+	_, err = ws.Take(4)
+	if overrun, ok := errors.AsType[*OverrunError](err); !ok || overrun.Position != at(g, 3, allEvents) {
+		t.Errorf("then %v, want an overrun at 3", err)
+	}
+}
+
+func TestWatchSetRefusesAViewOfTheFuture(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 2})
+	ahead := newState(rootGroup)
+	ahead.zxid = 9
+	if err := ws.Add(&View{s: ahead.freeze()}, Registration{"/a", DataWatcher}); !errors.Is(err, ErrBadArguments) || ws.Len() != 0 {
+		t.Errorf("Add = %v, with %d registrations", err, ws.Len())
+	}
+	publishBare(g, 9, "/b")
+	g.hub.catchUp(nil)
+	if err := ws.Add(&View{s: ahead.freeze()}, Registration{"/a", DataWatcher}); err != nil {
+		t.Errorf("Add when the member has reached the view = %v", err)
+	}
+}
+
+// A watch that is not level with the hub does not join it, and one that is ahead is
+// not told what lies before its start.
+func TestHubJoinsWatchesThatAreLevel(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 10})
+	publishBare(g, 1, "/a")
+	ahead := openBare(t, g, ws.s, "/a", Node)
+	g.hub.catchUp(nil)
+	if n := len(ahead.queued); n != 0 || !ahead.joined {
+		t.Errorf("%d events wait from before the watch was opened", n)
+	}
+	behind := openBare(t, g, ws.s, "/a", Node, From(Position{}))
+	if g.hub.join(behind, behind.seq) {
+		t.Error("a watch joined one change behind the hub")
+	}
+	for ev, err := range behind.Events() {
+		if err != nil || ev.ZXID != 1 {
+			t.Errorf("told %v, %v", ev, err)
+		}
+		break
+	}
+	ahead.Close()
+	h := &g.hub
+	if h.count != 0 || len(h.watches) != 0 || len(h.behind) != 0 || len(h.ctxs) != 0 || len(h.marked) != 0 {
+		t.Errorf("left behind: %d watches, %v, %v, %v, %v", h.count, h.watches, h.behind, h.ctxs, h.marked)
+	}
+}
+
+// Who stops in the middle of a write that the history tells can go on there.
+func TestWatchPositionInHistory(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 10})
+	publishBare(g, 1, "/a", "/a", "/b", "/a")
+	publishBare(g, 2, "/a")
+	g.hub.catchUp(nil)
+	w := openBare(t, g, ws.s, "/a", Node, From(Position{}))
+	want := []Position{at(g, 1, 1), at(g, 1, 2), at(g, 1, allEvents), at(g, 2, allEvents)}
+	var got []Position
+	for _, err := range w.Events() {
+		if got = append(got, w.Position()); err != nil || len(got) == len(want) {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("positions %v, want %v", got, want)
+	}
+}
+
+func TestProgressMarksKeepTheirPlace(t *testing.T) {
+	g, ws := newBareSet(t, Config{WatchBuffer: 10})
+	w := openBare(t, g, ws.s, "/a", Node, WithProgress())
+	unread := openBare(t, g, ws.s, "/a", Node, WithProgress(), WithInitial())
+	publishBare(g, 1, "/a")
+	publishBare(g, 2, "/b")
+	g.hub.catchUp(nil)
+	g.hub.mark()
+	for _, w := range []*Watch{w, unread} {
+		if got := w.Position(); got != at(g, 0, allEvents) {
+			t.Errorf("marked at %v, before the reader was told what lies before", got)
+		}
+	}
+	next, stop := iter.Pull2(w.Events())
+	defer stop()
+	if ev, err, _ := next(); err != nil || ev.Type != NodeDataChanged {
+		t.Errorf("told %v, %v", ev, err)
+	}
+	publishBare(g, 3) // a write that changes nothing that is told
+	g.hub.catchUp(nil)
+	g.hub.mark()
+	if ev, err, _ := next(); err != nil || ev.Type != Progress || ev.Position != at(g, 3, allEvents) {
+		t.Errorf("told %v at %v, %v; want a mark at 3", ev, ev.Position, err)
+	}
+	unread.Close()
+	w.Close()
+	if n := len(g.hub.marked); n != 0 {
+		t.Errorf("%d watches are left to be marked", n)
+	}
+}
+
+// A snapshot ends whatever would have been told what it skips, and nothing else.
+func TestHubEndsWhatASnapshotSkips(t *testing.T) {
+	g, empty := newBareSet(t, Config{WatchBuffer: 10})
+	full := &WatchSet{s: empty.s, hub: empty.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+	if err := g.hub.admitSet(full); err != nil {
+		t.Fatal(err)
+	}
+	if err := full.Add(&View{s: g.state()}, Registration{"/a", DataWatcher}, Registration{"/b", DataWatcher}); err != nil {
+		t.Fatal(err)
+	}
+	publishBare(g, 1, "/a")
+	g.hub.catchUp(nil)
+	joined, unread := openBare(t, g, empty.s, "/a", Node), openBare(t, g, empty.s, "/a", Node, WithInitial())
+	s := newState(rootGroup)
+	s.zxid = 9
+	g.publishSnapshot(&published{state: s.freeze()})
+	g.hub.catchUp(nil)
+	for name, err := range map[string]error{"joined": joined.Err(), "unread": unread.Err(), "set": full.Err()} {
+		if compacted, ok := errors.AsType[*CompactedError](err); !ok || compacted.Oldest != at(g, 9, allEvents) {
+			t.Errorf("%s: ended with %v, want a compacted error from 9 on", name, err)
+		}
+	}
+	if unread.initial != nil {
+		t.Error("a watch that has ended holds a state")
+	}
+	if events, err := full.Take(9); err != nil || len(events) != 1 {
+		t.Errorf("told %v, %v; want what was queued before", events, err)
+	}
+	if empty.Err() != nil {
+		t.Errorf("a set without registrations ended with %v", empty.Err())
+	}
+	if err := empty.Add(&View{s: g.state()}, Registration{"/a", DataWatcher}); err != nil {
+		t.Errorf("Add behind the snapshot = %v", err)
+	}
+	if n := g.hub.open(); n != 1 {
+		t.Errorf("%d watches and registrations are open, want 1", n)
+	}
+}
+
+func TestHistoryBounds(t *testing.T) {
+	h := history{maxChanges: 10, maxBytes: 1 << 20}
+	write := func(z ZXID, n int) {
+		changes := make([]change, n)
+		for i := range changes {
+			changes[i] = change{typ: NodeDataChanged, zxid: z, index: uint32(i), path: "/a", node: &znode{}}
+		}
+		h.add(changes)
+	}
+	for z := range ZXID(30) {
+		write(z+1, 1)
+	}
+	if n := len(h.changes); n != 30 {
+		t.Errorf("%d changes are kept for the hub, want 30", n)
+	}
+	h.passed(15)
+	if n := len(h.changes); n != 15 || h.oldestZXID() != 15 {
+		t.Errorf("%d changes are kept behind %v, want the 15 that the hub has not taken", n, h.oldestZXID())
+	}
+	write(31, 700)
+	if _, ok := h.read(15, 16, nil); ok || len(h.changes) != 0 {
+		t.Errorf("%d changes are kept for a hub that is too far behind", len(h.changes))
+	}
+	h = history{maxChanges: 1000, maxBytes: 1 << 20}
+	write(1, 100)
+	write(2, 600)
+	write(3, 1)
+	if got, ok := h.read(0, 701, nil); !ok || len(got) != 700 {
+		t.Errorf("read %d changes, want two whole writes of 700", len(got))
+	}
+	write(4, 400) // forgets the first write
+	h.passed(1101)
+	if h.oldestZXID() != 2 {
+		t.Fatalf("the oldest is %v, want 2", h.oldestZXID())
+	}
+	for _, test := range []struct {
+		p    groupPosition
+		ok   bool
+		want uint64
+	}{
+		{groupPosition{1, 1, allEvents}, false, 0},
+		{groupPosition{1, 2, 599}, false, 0},
+		{groupPosition{1, 2, allEvents}, true, 700},
+		{groupPosition{1, 3, 0}, true, 700},
+		{groupPosition{1, 4, 7}, true, 708},
+	} {
+		if seq, ok := h.seek(test.p); ok != test.ok || ok && seq != test.want {
+			t.Errorf("seek(%v) = %d, %t; want %d, %t", test.p, seq, ok, test.want, test.ok)
+		}
+	}
+}
