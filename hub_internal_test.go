@@ -34,30 +34,32 @@ func TestWatchSetHandsOutWholeWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.hub.regs.trigger(&change{typ: NodeDataChanged, zxid: 1, path: "/a", node: bareNode()}, 0,
+	publishBare(g, 1, "/a")
+	g.hub.catchUp(nil)
+	g.hub.regs.trigger(&change{typ: NodeDataChanged, zxid: 2, path: "/a", node: bareNode()}, 1,
 		func(r *registration, n notice) { r.set.offer(n) }, func(*registration) {})
-	if events, err := ws.Take(1); err != nil || len(events) > 0 {
-		t.Errorf("told %v, %v in the middle of a write", events, err)
+	if events, err := ws.Take(2); err != nil || len(events) != 1 {
+		t.Errorf("told %v, %v in the middle of a write; want what is before it", events, err)
 	}
 	ws.release()
-	if events, err := ws.Take(1); err != nil || len(events) != 1 {
+	if events, err := ws.Take(2); err != nil || len(events) != 1 || events[0].ZXID != 2 {
 		t.Errorf("told %v, %v behind it; want the event", events, err)
 	}
-	publishBare(g, 1, "/a", "/b", "/a")
+	publishBare(g, 3, "/a", "/b", "/a")
 	g.hub.catchUp(nil)
-	if events, err := ws.Take(1); err != nil || len(events) != 3 {
+	if events, err := ws.Take(3); err != nil || len(events) != 3 {
 		t.Errorf("told %v, %v; want the 3 events of the write", events, err)
 	}
-	publishBare(g, 2, "/a")
-	publishBare(g, 3, "/b")
-	publishBare(g, 4, "/a", "/c")
+	publishBare(g, 4, "/a")
+	publishBare(g, 5, "/b")
+	publishBare(g, 6, "/a", "/c")
 	g.hub.catchUp(nil)
-	if events, err := ws.Take(4); err != nil || len(events) != 2 || events[1].ZXID != 3 {
+	if events, err := ws.Take(6); err != nil || len(events) != 2 || events[1].ZXID != 5 {
 		t.Errorf("told %v, %v; want what fits, in whole writes", events, err)
 	}
-	_, err = ws.Take(4)
-	if overrun, ok := errors.AsType[*OverrunError](err); !ok || overrun.Position != at(g, 3, allEvents) {
-		t.Errorf("then %v, want an overrun at 3", err)
+	_, err = ws.Take(6)
+	if overrun, ok := errors.AsType[*OverrunError](err); !ok || overrun.Position != at(g, 5, allEvents) {
+		t.Errorf("then %v, want an overrun at 5", err)
 	}
 }
 

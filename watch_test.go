@@ -110,6 +110,9 @@ func TestWatchOverrun(t *testing.T) {
 			last = res[0].Stat.Czxid
 		}
 	}
+	if n := coord.Queued(w); n != 12 { // also waits until all of them came
+		t.Errorf("%d events wait, want 12", n)
+	}
 	got, err := take(t, w, 100)
 	overrun, ok := errors.AsType[*coord.OverrunError](err)
 	if !ok || !strings.Contains(overrun.Position.String(), last.String()) || len(got) != 12 {
@@ -147,6 +150,9 @@ func TestWatchOverrunByBytes(t *testing.T) {
 		}
 	}
 	set(11)
+	if n := coord.Queued(w); n != 10 { // also waits until all of them came
+		t.Errorf("%d events wait, want 10", n)
+	}
 	told := 0
 	for {
 		_, err, ok := next()
