@@ -82,7 +82,11 @@ func voterAddrs(cfg *Config) map[replica.MemberID]string {
 func (d *disk) openHost(cfg *Config, log *slog.Logger, onRole func(replica.GroupID, replica.Role)) (replica.Host, error) {
 	t := cfg.timing()
 	addrs := voterAddrs(cfg)
-	host, err := raftnode.Open(raftnode.Config{
+	open := d.memory.Open
+	if open == nil {
+		open = func(c raftnode.Config) (replica.Host, error) { return raftnode.Open(c) }
+	}
+	host, err := open(raftnode.Config{
 		Ensemble: cfg.Name, Member: replica.MemberID(cfg.ID), Dir: d.dir.NodeHostDir(),
 		Addr: addrs[replica.MemberID(cfg.ID)], Listen: cfg.Listen, Members: addrs,
 		Tick: t.tick, ElectionTicks: t.electionTicks, HeartbeatTicks: t.heartbeatTicks,

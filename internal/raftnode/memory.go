@@ -4,6 +4,7 @@ import (
 	"github.com/lni/vfs"
 
 	"coord/internal/raftnode/memnet"
+	"coord/internal/replica"
 )
 
 // A Memory is what a member that lives in memory has instead of sockets and a
@@ -12,6 +13,10 @@ import (
 type Memory struct {
 	Net *memnet.Net
 	FS  vfs.FS
+
+	// Open makes the member's host. Nil is the [Open] of this package; a simulation
+	// has another one, for which FS is only what lies beside the log.
+	Open func(Config) (replica.Host, error)
 }
 
 // NewMemory returns an empty disk on the network net. A nil disk file system,
