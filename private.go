@@ -1,6 +1,8 @@
 package coord
 
 import (
+	"time"
+
 	"coord/internal/private"
 	"coord/internal/raftnode"
 	"coord/internal/replica"
@@ -16,6 +18,7 @@ func init() {
 		}
 		return errs
 	}
+	private.SkipClock = func(c any, d time.Duration) { c.(*Coordinator).root.clock.Skip(d) }
 	private.Lead = func(c any) {
 		g := c.(*Coordinator).root
 		// A request that is refused shows in Status; the caller asks again.

@@ -3,7 +3,11 @@
 // them. They take and return any, because this package must not import root.
 package private
 
-import "coord/internal/raftnode"
+import (
+	"time"
+
+	"coord/internal/raftnode"
+)
 
 var (
 	// SetMemory has the member that cfg, a *coord.Config, describes live in
@@ -16,6 +20,10 @@ var (
 
 	// Violations returns the broken invariants of a *coord.Coordinator's state.
 	Violations func(c any) []error
+
+	// SkipClock has the clock of a *coord.Coordinator run ahead, as it does when its
+	// machine was suspended.
+	SkipClock func(c any, d time.Duration)
 
 	// Lead asks that a *coord.Coordinator lead its groups.
 	Lead func(c any)
