@@ -1,7 +1,7 @@
 // Package replica is the seam between coord and consensus: what one member's
 // groups need from a replicated log, as a small set of types over bytes and
 // group ids. It knows nothing of znodes, and its implementations
-// ([coord/internal/raftnode] over dragonboat, an in-memory one for simulation)
+// ([coord/internal/raftnode] over dragonboat, [coord/internal/memraft] for simulations)
 // know nothing of coord.
 //
 // An implementation owes its user these guarantees:
