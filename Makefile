@@ -7,6 +7,9 @@ SHELL       := bash
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 FUZZTIME ?= 20s
 ROUNDS   ?= 50
+OPS      ?= 10000000
+SEED     ?= 1
+DURATION ?= 0
 
 # Platforms that must compile and link. Only Linux is tested.
 CROSS := linux/arm64 darwin/arm64 windows/amd64
@@ -85,6 +88,10 @@ golden: ## write test scripts and golden files anew; review the diff line by lin
 .PHONY: crash
 crash: ## kill and restart members ROUNDS (50) times and compare what they promised
 	go test ./internal/crashtest -run TestCrash -crash.rounds=$(ROUNDS) -timeout 30m -v
+
+.PHONY: sim
+sim: ## simulate OPS (10 million) operations under faults in virtual time, from SEED (1) on, at most for DURATION
+	go test ./internal/sim -run TestSimulation -sim.ops=$(OPS) -sim.seed=$(SEED) -sim.duration=$(DURATION) -timeout 24h -v
 
 .PHONY: bench-engine
 bench-engine: ## measure the engine on this machine

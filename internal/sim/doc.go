@@ -1,0 +1,18 @@
+// Package sim simulates ensembles: members with production timeouts over
+// coord/internal/memraft, in virtual time, under faults and under load through the
+// public API, and checks the guarantees of package coord by their numbers.
+// docs/SIMULATION.md says how to run it, what it checks and what it does not.
+//
+// All of it is in the tests:
+//
+//	sim_test.go        flags, runs, the summary
+//	world_test.go      the members, and what is done to them
+//	faults_test.go     the schedule of faults
+//	ledger_test.go     what clients asked and were told
+//	clients_test.go    clients that read and write
+//	sessions_test.go   clients of sessions: ephemerals, resuming, closing
+//	watchers_test.go   watches, and the recorders that write the history down
+//	history_test.go    what has happened, as all members tell it
+//	check*_test.go     the checkers
+//	lies_test.go       that the checkers find what is wrong
+package sim

@@ -1,0 +1,322 @@
+package sim_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coord"
+	"coord/internal/bubble"
+	"coord/internal/invariants"
+	"coord/internal/private"
+)
+
+var (
+	seedFlag     = flag.Uint64("sim.seed", 0, "the first seed; 0 means the usual ones")
+	opsFlag      = flag.Int("sim.ops", 0, "operations in total; 0 means as many as CI makes")
+	durationFlag = flag.Duration("sim.duration", 0, "begin no run after this much real time; 0 means no bound")
+	membersFlag  = flag.Int("sim.members", 0, "size of the ensemble; 0 means 3, and 5 for every fourth seed")
+)
+
+// opsPerRun is how many operations one run makes: enough for some minutes of virtual
+// time and dozens of faults.
+const opsPerRun = 25_000
+
+// Options say how one run goes.
+type options struct {
+	seed    uint64
+	ops     int
+	members int           // 0: the seed says
+	think   time.Duration // at most, between two bursts of a client
+	gentle  bool          // only leaders change
+}
+
+// TestSimulation runs ensembles in virtual time under faults until it has made the
+// wanted number of operations, each run with a seed of its own.
+func TestSimulation(t *testing.T) {
+	total, seed := 200_000, uint64(1)
+	if invariants.Enabled {
+		total /= 10
+	}
+	if *opsFlag > 0 {
+		total = *opsFlag
+	}
+	if *seedFlag > 0 {
+		seed = *seedFlag
+	}
+	// A run keeps all that was said until its end, and little else: it is not worth
+	// looking through it often.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	start := time.Now()
+	sum := summary{faults: map[string]int{}}
+	for ; sum.ops < total && !t.Failed(); seed++ {
+		if *durationFlag > 0 && time.Since(start) > *durationFlag {
+			break
+		}
+		o := options{seed: seed, ops: min(opsPerRun, total-sum.ops), members: *membersFlag, think: 6 * time.Second, gentle: seed%8 == 5}
+		if seed%3 == 0 {
+			o.think = 2 * time.Second
+		}
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sum.add(simulate(t, o)) })
+	}
+	t.Logf("total: %d runs, %v of real time: %v", sum.runs, time.Since(start).Round(time.Millisecond), &sum)
+}
+
+// simulate makes one run.
+func simulate(t *testing.T, o options) summary {
+	t.Helper()
+	var s summary
+	bubble.Run(t, func(t *testing.T) {
+		w := newWorld(t, o)
+		w.run()
+		s = w.summary()
+		errs := w.ledger.found()
+		t.Logf("seed %d: %v", o.seed, &s)
+		if len(errs) == 0 {
+			return
+		}
+		for _, err := range errs {
+			t.Error(err)
+		}
+		t.Errorf("the last of the trace:\n%v", w.trace)
+		t.Errorf("repeat with: go test ./internal/sim -run TestSimulation -sim.seed=%d -sim.ops=%d", o.seed, o.ops)
+	})
+	return s
+}
+
+// run is one run, from the first member to the last check.
+func (w *world) run() {
+	w.setup()
+	chaos, guard := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(chaos)
+		if w.o.gentle {
+			w.runGentle()
+		} else {
+			w.runFaults()
+		}
+	}()
+	for id := range 24 {
+		w.working.Go(func() { w.runClient(id) })
+	}
+	for id := range 20 {
+		w.working.Go(func() { w.runSessions(100 + id) })
+	}
+	for id := range uint64(8) {
+		w.working.Go(func() { w.runWatcher(w.dice(forWatchers + id)) })
+	}
+	go func() {
+		defer close(guard)
+		for w.ledger.operations() < w.o.ops && len(w.ledger.found()) == 0 {
+			if time.Sleep(time.Second); w.now() > longest {
+				w.violate("liveness: %d operations in %v", w.ledger.operations(), longest)
+			}
+		}
+		w.stopping.Store(true)
+	}()
+	<-guard
+	<-chaos
+	w.trace.add("THE END: heal")
+	w.heal()
+	w.revive(w.dice(forEnd))
+	w.ready()
+	w.await(&w.working)
+	w.finish()
+}
+
+// longest is how long a run may take, and how long its end may: far longer than any
+// does.
+const longest = 12 * time.Hour
+
+// await waits for goroutines. If they do not end, nothing but a panic ends the bubble.
+func (w *world) await(all *sync.WaitGroup) {
+	stuck := time.AfterFunc(longest, func() {
+		panic(fmt.Sprintf("seed %d does not end: %v\n%v", w.o.seed, w.ledger.found(), w.trace))
+	})
+	defer stuck.Stop()
+	all.Wait()
+}
+
+// sleep lets virtual time pass: all that uses it runs in a bubble.
+func sleep(d time.Duration) { time.Sleep(d) }
+
+// settle is how long it takes until nothing is left of a session that nobody holds:
+// it may be resumed, and left again, while that is waited for.
+const settle = 3 * maxSession
+
+// finish lets everything come to rest, and checks it.
+func (w *world) finish() {
+	time.Sleep(settle)
+	w.ready()
+	w.askAll()
+	zxid := w.converge()
+	held := w.heldSessions()
+	for _, m := range w.members {
+		p := w.process(m.ID)
+		if err := p.c.Health(); err != nil {
+			w.violate("liveness: member %v at the end: %v", m.ID, err)
+		}
+		for _, err := range private.Violations(p.c) {
+			w.violate("invariants: member %v: %v", m.ID, err)
+		}
+		if n, want := p.c.Status().Sessions, len(held)+len(w.members); n != want {
+			w.violate("G9: member %v has %d sessions, but %d are held", m.ID, n, want)
+		}
+	}
+	for _, k := range w.views {
+		if d := k.view.Digest(); d != k.digest {
+			w.violate("G8: the view at %v has changed", k.view.ZXID())
+		}
+	}
+	time.Sleep(3 * time.Second) // for the last marks of progress
+	for _, m := range w.members {
+		w.down(m.ID, false)
+	}
+	w.await(&w.watching)
+	c := &checker{
+		calls: w.ledger.calls, past: w.history.past(zxid), sessions: w.sessions, streams: w.streams, held: held, violate: w.violate,
+		suspend: 2 * w.election,
+	}
+	c.run()
+}
+
+// converge waits until all members have applied the same writes, compares them, and
+// returns the zxid.
+func (w *world) converge() coord.ZXID {
+	for range 1000 {
+		zxids := map[coord.ZXID]bool{}
+		var last coord.ZXID
+		for _, m := range w.members {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			v, err := w.process(m.ID).c.View(ctx, coord.Linearizable())
+			cancel()
+			if err != nil {
+				w.violate("liveness: member %v cannot read at the end: %v", m.ID, err)
+				return 0
+			}
+			last = v.ZXID()
+			zxids[last] = true
+			w.see(v, false)
+		}
+		if len(zxids) == 1 {
+			return last
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.violate("liveness: the members do not converge")
+	return 0
+}
+
+// heldSessions returns the sessions on which a handle is alive.
+func (w *world) heldSessions() map[coord.SessionID]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held := map[coord.SessionID]bool{}
+	for _, s := range w.sessions {
+		for _, h := range s.handles {
+			if h.s.State() == coord.Connected {
+				if held[s.id] {
+					w.violate("G16: two handles of session %v are alive", s.id)
+				}
+				held[s.id] = true
+			}
+		}
+	}
+	return held
+}
+
+// runGentle changes leaders, and restarts all members but one, and checks that no
+// session of that one ends (G11).
+func (w *world) runGentle() {
+	dice := w.dice(forFaults)
+	keeper := w.process(w.members[len(w.members)-1].ID)
+	s, err := keeper.c.NewSession(context.Background(), coord.SessionOptions{Timeout: 3 * w.election})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h := w.adopt(&session{}, keeper, s)
+	for !w.stopping.Load() {
+		w.nap(between(dice, 3*w.election, 6*w.election))
+		for _, f := range faults {
+			victim := coord.MemberID(1 + dice.IntN(len(w.members)-1))
+			if f.name == gentle[dice.IntN(len(gentle))] {
+				if f.name == "crash leader" && w.leader(victim) == keeper.member {
+					continue
+				}
+				w.inject(f, dice, victim)
+				break
+			}
+		}
+		w.nap(between(dice, 0, 10*time.Second))
+		w.revive(dice)
+		w.ready()
+	}
+	if err := h.s.Context().Err(); err != nil {
+		w.violate("G11: %v ended though only leaders have changed: %v", h, context.Cause(h.s.Context()))
+	}
+}
+
+// A summary is what one or more runs were.
+type summary struct {
+	runs, ops, sessions, streams, digests int
+	acked, refused, unknown               int
+	virtual                               time.Duration
+	elections, restores                   uint64
+	faults                                map[string]int
+}
+
+func (w *world) summary() summary {
+	s := summary{
+		runs: 1, ops: w.ledger.operations(), sessions: len(w.sessions), streams: len(w.streams), digests: w.looked,
+		virtual: w.now(), faults: w.faults,
+	}
+	st := w.net.Stats()
+	s.elections, s.restores = st.Elections, st.Restores
+	for _, q := range w.ledger.calls {
+		switch q.outcome {
+		case acked:
+			s.acked++
+		case refused:
+			s.refused++
+		case unknown, pending:
+			s.unknown++
+		}
+	}
+	return s
+}
+
+func (s *summary) add(o summary) {
+	s.runs += o.runs
+	s.ops += o.ops
+	s.sessions += o.sessions
+	s.streams += o.streams
+	s.digests += o.digests
+	s.acked += o.acked
+	s.refused += o.refused
+	s.unknown += o.unknown
+	s.virtual += o.virtual
+	s.elections += o.elections
+	s.restores += o.restores
+	for k, n := range o.faults {
+		s.faults[k] += n
+	}
+}
+
+func (s *summary) String() string {
+	var kinds []string
+	n := 0
+	for _, k := range slices.Sorted(maps.Keys(s.faults)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.faults[k]))
+		n += s.faults[k]
+	}
+	return fmt.Sprintf("%d ops (%d acknowledged, %d refused, %d unknown), %d sessions, %d streams, %d digests compared, %v of virtual time, "+
+		"%d elections, %d snapshots restored, %d faults (%s)", s.ops, s.acked, s.refused, s.unknown, s.sessions, s.streams, s.digests,
+		s.virtual.Round(time.Second), s.elections, s.restores, n, strings.Join(kinds, ", "))
+}
