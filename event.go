@@ -51,10 +51,10 @@ type Event struct {
 	Stat Stat
 
 	// Position is the place behind this event: a watch that starts from it is
-	// given everything that follows, the rest of the same write included. All Initial
-	// events have the Position of the state that they tell, so a reader that stores it
-	// must have been told the whole state: the first event that is not Initial, or the
-	// Progress behind the state, says so.
+	// given everything that follows, the rest of the same write included. Initial
+	// events have none, but for the last one: until then the whole state was not
+	// told, and there is no place to go on from. (A watch from the zero Position is
+	// told everything from the beginning of time, or that this is no longer known.)
 	Position Position
 }
 

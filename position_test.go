@@ -357,3 +357,61 @@ func TestWatchStorm(t *testing.T) {
 		}
 	})
 }
+
+// Whoever stops in the middle of the initial state cannot go on there: the rest would
+// never be told.
+func TestInitialStateHasOnePosition(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1)
+	c := e.Member(1)
+	for _, path := range []string{"/a", "/a/1", "/a/2"} {
+		mustCreate(t, c, path, "")
+	}
+	all := []string{"NodeCreated /a", "NodeCreated /a/1", "NodeCreated /a/2"}
+	for _, opts := range [][]coord.WatchOption{{coord.WithInitial()}, {coord.WithInitial(), coord.WithProgress()}} {
+		w, err := c.Watch(t.Context(), "/a", coord.Subtree, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !w.Position().IsZero() {
+			t.Errorf("the Position before the state was told is %v", w.Position())
+		}
+		n, last := 0, len(all)-1
+		for ev, err := range w.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ev.Position.IsZero() != (n < last) || w.Position() != ev.Position {
+				t.Errorf("%d: %v has the Position %v, and the watch %v", n, ev, ev.Position, w.Position())
+			}
+			follow, err := c.Watch(t.Context(), "/a", coord.Subtree, coord.From(ev.Position))
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, _ := mustCreate(t, c, "/a/next", "")
+			want := []string{"NodeCreated " + path}
+			if n < last {
+				want = append(slices.Clone(all), want...)
+			}
+			got, err := take(t, follow, len(want))
+			if err != nil || !slices.Equal(got, want) && len(opts) == 1 && n == 0 {
+				t.Errorf("a watch from the Position of %v is told %v, %v; want %v", ev, got, err, want)
+			}
+			follow.Close()
+			if err := c.Delete(t.Context(), path); err != nil {
+				t.Fatal(err)
+			}
+			if n++; n >= last+len(opts) { // a Progress behind the state
+				break
+			}
+		}
+	}
+
+	// Nothing to tell is told at once.
+	w, err := c.Watch(t.Context(), "/none", coord.Subtree, coord.WithInitial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = w.C()
+	eventually(t, "a Position", func() bool { return !w.Position().IsZero() })
+	w.Close()
+}

@@ -98,6 +98,7 @@ type Watch struct {
 
 	mu      sync.Mutex
 	initial *state        // guarded by mu; the state to tell first; nil once the reader is at it
+	telling bool          // guarded by mu; not all of that state has been told
 	queued  []change      // guarded by mu
 	bytes   int           // guarded by mu; of queued, as the history counts them
 	ready   int           // guarded by mu; how many of queued may be handed out
@@ -120,14 +121,21 @@ type watchPump struct {
 // Path returns the path that is watched.
 func (w *Watch) Path() string { return w.path }
 
-// Position returns the place up to which the reader was told everything, but for
-// the state that [WithInitial] tells. It may be one event behind what was received
-// from C last; the event's own Position is not. Any goroutine may call it.
+// Position returns the place up to which the reader was told everything: zero until
+// it was told the whole state [WithInitial]. It may be one event behind what was
+// received from C last; the event's own Position is not. Any goroutine may call it.
 func (w *Watch) Position() Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pump != nil {
 		return w.pump.told // what lies in the channel's way was not told yet
+	}
+	return w.positionLocked()
+}
+
+func (w *Watch) positionLocked() Position {
+	if w.telling {
+		return Position{}
 	}
 	return positionOf(w.hub.g.state(), w.at)
 }
@@ -313,24 +321,47 @@ func (w *Watch) takeInitial() *state {
 // tellInitial yields the znodes that exist at the start, and then, to a reader that
 // wants progress marks, that this was all. It stops when the watch ends. It reports
 // whether yield wants more.
+//
+// Only the last of it has a Position: who went on from an earlier one would never be
+// told the rest.
 func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
 	at := positionOf(s, groupPosition{w.hub.g.id, s.zxid, allEvents})
+	var last Event // not yielded yet
 	for path, n := range s.initial(w.path, w.mode, w.s.identities) {
 		if w.hasEnded() {
 			return true // take tells why
 		}
-		ev := Event{Type: NodeCreated, Path: path, ZXID: n.czxid, Initial: true, Position: at}
-		if w.data {
-			ev.Data, ev.Stat = bytes.Clone(n.data), n.stat()
-		}
-		if !yield(ev) {
+		if last.Initial && !yield(last) {
 			return false
 		}
+		last = Event{Type: NodeCreated, Path: path, ZXID: n.czxid, Initial: true}
+		if w.data {
+			last.Data, last.Stat = bytes.Clone(n.data), n.stat()
+		}
 	}
-	if !w.progress || w.hasEnded() {
+	if !w.toldInitial(at, last.Initial || w.progress) {
 		return true
 	}
-	return yield(Event{Type: Progress, ZXID: s.zxid, Position: at})
+	last.Position = at
+	if last.Initial && !yield(last) {
+		return false
+	}
+	return !w.progress || w.hasEnded() || yield(Event{Type: Progress, ZXID: s.zxid, Position: at})
+}
+
+// toldInitial takes note that the state is told but for one event, which may have to
+// go through the channel yet, unless w has ended.
+func (w *Watch) toldInitial(at Position, more bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return false
+	}
+	w.telling = false
+	if w.pump != nil && !more {
+		w.pump.told = at
+	}
+	return true
 }
 
 // initial yields what a watch tells first: the znodes that it is about and that its
@@ -468,7 +499,7 @@ func (w *Watch) C() <-chan Event {
 		w.mu.Unlock()
 		return p.events
 	}
-	p = &watchPump{events: make(chan Event), gone: make(chan struct{}), told: positionOf(w.hub.g.state(), w.at)}
+	p = &watchPump{events: make(chan Event), gone: make(chan struct{}), told: w.positionLocked()}
 	w.pump = p
 	w.mu.Unlock()
 	if !w.hub.g.spawn(func() { w.runPump(p) }) { // takes a lock that comes before mu
@@ -564,7 +595,7 @@ func (w *Watch) startWith(s *state) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
-		w.initial = s
+		w.initial, w.telling = s, true
 	}
 }
 
