@@ -203,10 +203,10 @@ func (w *world) watch(p *process, s *stream, dice *rand.Rand, from coord.Positio
 		}
 		s.members = append(s.members, p.member)
 		w.follow(p, s, watch, dice)
-		if len(s.events) == 0 {
-			s.initial = nil // it may have ended while the state was told
-		}
 		from, resumed = watch.Position(), true
+		if from.IsZero() {
+			s.initial = nil // it ended while the state was told: it goes on from the beginning of time
+		}
 		cancel()
 		if w.stopping.Load() || dice.IntN(4) == 0 {
 			return
@@ -218,9 +218,13 @@ func (w *world) watch(p *process, s *stream, dice *rand.Rand, from coord.Positio
 
 // follow reads one watch to its end.
 func (w *world) follow(p *process, s *stream, watch *coord.Watch, dice *rand.Rand) {
+	toldState := s.initial == nil || s.start != 0
 	for ev, err := range watch.Events() {
 		if err != nil {
 			return
+		}
+		if !toldState && !ev.Position.IsZero() {
+			s.start, s.end, toldState = zxidOf(ev.Position), zxidOf(ev.Position), true // all of the state
 		}
 		if ev.Initial {
 			s.initial[ev.Path] = string(ev.Data)
