@@ -261,8 +261,9 @@ func (x *execution) nowMS() int64 {
 	return min(max(x.r.timeMS, x.s.timeMS), x.s.timeMS+maxTimeLeadMS)
 }
 
-func (x *execution) publish(t EventType, path string, n *znode) {
-	c := change{typ: t, zxid: x.s.zxid, path: path, node: n}
+// publish tells a change. parent is the ACL of the parent if its children changed.
+func (x *execution) publish(t EventType, path string, n *znode, parent *aclEntry) {
+	c := change{typ: t, zxid: x.s.zxid, path: path, node: n, parent: parent}
 	if last := len(x.eff.changes) - 1; last >= 0 && x.eff.changes[last].zxid == c.zxid {
 		c.index = x.eff.changes[last].index + 1
 	}
@@ -290,9 +291,9 @@ func (x *execution) reap() result {
 
 // remove takes a znode without children out of the tree.
 func (x *execution) remove(k treeKey, n *znode) {
-	x.s.tree.remove(k, n, x.s.zxid)
+	parent := x.s.tree.remove(k, n, x.s.zxid)
 	if n.owner != 0 {
 		x.s.sessions.ephemerals.remove(ephemeralRef{n.owner, k})
 	}
-	x.publish(NodeDeleted, k.path(), n)
+	x.publish(NodeDeleted, k.path(), n, parent.acl)
 }

@@ -69,6 +69,17 @@ type change struct {
 	zxid  ZXID
 	path  string
 	node  *znode // as it is now, or as it was when it was deleted
+
+	parent *aclEntry // of the parent; nil for NodeDataChanged and the root
+	last   bool      // of its zxid; set by the history
+}
+
+// behind returns the place behind c.
+func (c *change) behind(g GroupID) groupPosition {
+	if c.last {
+		return groupPosition{g, c.zxid, allEvents}
+	}
+	return groupPosition{g, c.zxid, c.index + 1}
 }
 
 // size is what a change counts in the bounds of the history, in bytes.

@@ -38,14 +38,15 @@ func (h *history) passed(seq uint64) {
 // nextLocked returns the sequence number of the next change.
 func (h *history) nextLocked() uint64 { return h.first + uint64(len(h.changes)) }
 
-// add appends changes and returns the sequence number behind them.
+// add appends changes, of whole writes, and returns the sequence number behind them.
 func (h *history) add(changes []change) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.changes = append(h.changes, changes...)
 	for i := range changes {
+		changes[i].last = i+1 == len(changes) || changes[i+1].zxid != changes[i].zxid
 		h.bytes += changes[i].size()
 	}
+	h.changes = append(h.changes, changes...)
 	h.trimLocked()
 	return h.nextLocked()
 }

@@ -131,8 +131,8 @@ func TestProgressMarksKeepTheirPlace(t *testing.T) {
 	publishBare(g, 2, "/b")
 	g.hub.catchUp(nil)
 	g.hub.mark()
-	for _, w := range []*Watch{w, unread} {
-		if got := w.Position(); got != at(g, 0, allEvents) {
+	for w, want := range map[*Watch]Position{w: at(g, 0, allEvents), unread: {}} {
+		if got := w.Position(); got != want {
 			t.Errorf("marked at %v, before the reader was told what lies before", got)
 		}
 	}

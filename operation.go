@@ -115,7 +115,7 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 		x.s.sessions.ephemerals.put(ephemeralRef{n.owner, k})
 	}
 	x.s.tree.insert(k, n, up, parent)
-	x.publish(NodeCreated, path, n)
+	x.publish(NodeCreated, path, n, parent.acl)
 	return opResult{path: path, stat: n.stat()}
 }
 
@@ -274,7 +274,7 @@ func (x *execution) storeData(k treeKey, n *znode, path string, data []byte) Sta
 	m.mzxid = x.s.zxid
 	m.mtimeMS = x.nowMS()
 	x.s.tree.replace(k, &m)
-	x.publish(NodeDataChanged, path, &m)
+	x.publish(NodeDataChanged, path, &m, nil)
 	return m.stat()
 }
 

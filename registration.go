@@ -83,7 +83,7 @@ type notice struct {
 	once  bool // it has used up a registration
 	zxid  ZXID
 	path  string
-	acl   *aclEntry // decides who may be told; nil for NodeChildrenChanged
+	acl   *aclEntry // decides who may be told: that of the znode at path, then
 }
 
 // trigger finds who is to be told of a change, clears the modes that this uses up,
@@ -115,7 +115,7 @@ func (t *registrations) trigger(c *change, seq uint64, tell func(*registration, 
 		}
 	}
 	if c.typ != NodeDataChanged {
-		n.order, n.typ, n.path, n.acl = n.order+1, NodeChildrenChanged, parent, nil
+		n.order, n.typ, n.path, n.acl = n.order+1, NodeChildrenChanged, parent, c.parent
 		t.fire(n, onceChildren|persistent, onceChildren, tell, drop)
 	}
 }

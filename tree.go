@@ -204,9 +204,9 @@ func (t *tree) insert(k treeKey, n *znode, up treeKey, parent *znode) {
 	t.replace(up, &p)
 }
 
-// remove takes the znode n at k out, at z. The caller has checked that it has
-// no children.
-func (t *tree) remove(k treeKey, n *znode, z ZXID) {
+// remove takes the znode n at k out, at z, and returns its parent. The caller has
+// checked that it has no children.
+func (t *tree) remove(k treeKey, n *znode, z ZXID) *znode {
 	invariants.Assert(n.children == 0, "T1: znode %q removed before its %d children", string(k), n.children)
 	t.nodes.remove(treeItem{key: k})
 	if reapableKind(n.kind) {
@@ -221,6 +221,7 @@ func (t *tree) remove(k treeKey, n *znode, z ZXID) {
 	p.children--
 	p.pzxid = max(p.pzxid, z)
 	t.replace(up, &p)
+	return &p
 }
 
 func reapableKind(kind CreateMode) bool { return kind == Container || kind == PersistentTTL }

@@ -262,7 +262,7 @@ func (w *Watch) take() (change, error) {
 			w.marked = false
 			z := w.at.zxid
 			w.mu.Unlock()
-			return change{typ: Progress, zxid: z, index: allEvents - 1}, nil
+			return change{typ: Progress, zxid: z, last: true}, nil
 		case w.err != nil:
 			err := w.err
 			w.mu.Unlock()
@@ -330,6 +330,9 @@ func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
 	for path, n := range s.initial(w.path, w.mode, w.s.identities) {
 		if w.hasEnded() {
 			return true // take tells why
+		}
+		if !w.hub.g.state().tells(path, n.acl, w.s.identities) {
+			continue // not any more
 		}
 		if last.Initial && !yield(last) {
 			return false
@@ -460,15 +463,15 @@ func inSubtree(root, path string) bool {
 // was not allowed to read the znode then, or is not now.
 func (w *Watch) event(c *change) (ev Event, visible bool) {
 	s := w.hub.g.state()
-	ev = Event{Type: c.typ, Path: c.path, ZXID: c.zxid}
-	ev.Position = positionOf(s, groupPosition{w.hub.g.id, c.zxid, c.index + 1})
+	ev = Event{Type: c.typ, Path: c.path, ZXID: c.zxid, Position: positionOf(s, c.behind(w.hub.g.id))}
 	if c.typ == Progress {
 		return ev, true
 	}
+	then := c.node.acl
 	if w.mode == Children {
-		ev.Type, ev.Path = NodeChildrenChanged, w.path
+		ev.Type, ev.Path, then = NodeChildrenChanged, w.path, c.parent
 	}
-	if !s.tells(ev.Type, ev.Path, c.node.acl, w.s.identities) {
+	if !s.tells(ev.Path, then, w.s.identities) {
 		return Event{}, false
 	}
 	if w.data && w.mode != Children {
@@ -477,11 +480,10 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 	return ev, true
 }
 
-// tells reports whether a reader may be told of an event: it was allowed to read
-// the znode then, and is now. then is the ACL of the znode that changed; of one
-// whose children changed only the present is looked at.
-func (s *state) tells(t EventType, path string, then *aclEntry, identities []ID) bool {
-	if t != NodeChildrenChanged && !then.permits(identities, PermRead) {
+// tells reports whether a reader may be told of a change of the znode at path, or of
+// its children: it was allowed to read the znode then, and is now.
+func (s *state) tells(path string, then *aclEntry, identities []ID) bool {
+	if !then.permits(identities, PermRead) {
 		return false
 	}
 	now, exists := s.tree.find(path)

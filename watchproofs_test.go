@@ -360,3 +360,101 @@ func stormOnce(t *testing.T, e *coordtest.Ensemble, rnd *rand.Rand) {
 		_ = s.Close()
 	}
 }
+
+// That also holds for the parent whose children changed, and for what is told first.
+func TestParentsAndInitialStateObeyACLsThenAndNow(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1)
+	c := e.Member(1)
+	closed := coord.ACL{Perms: coord.PermAll &^ coord.PermRead, ID: coord.ID{Scheme: "world", ID: "anyone"}}
+	for _, path := range []string{"/open", "/p"} {
+		mustCreate(t, c, path, "")
+	}
+	initial, err := c.Watch(t.Context(), "/", coord.Subtree, coord.WithInitial(), coord.WithTypes(coord.NodeDeleted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kids, err := c.Watch(t.Context(), "/p", coord.Children)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws := newSet(t, c)
+	register(t, c, ws, coord.PersistentWatcher, "/p")
+	var want []coord.ZXID
+	for _, acl := range []coord.ACL{coord.OpenACL()[0], closed, coord.OpenACL()[0]} {
+		if _, err := c.SetACL(t.Context(), "/p", []coord.ACL{acl}); err != nil {
+			t.Fatal(err)
+		}
+		_, st := mustCreate(t, c, "/p/n", "", coord.PersistentSequential)
+		if acl != closed {
+			want = append(want, st.Czxid)
+		}
+	}
+	var told []coord.ZXID
+	for ev, err := range kids.Events() {
+		if told = append(told, ev.ZXID); err != nil || len(told) == len(want) {
+			break
+		}
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("a watch of the children was told %v, want %v", told, want)
+	}
+	events, err := ws.Take(everything)
+	told = nil
+	for _, ev := range events {
+		told = append(told, ev.ZXID)
+	}
+	if err != nil || !slices.Equal(told, want) {
+		t.Errorf("a set was told %v, %v; want %v", told, err, want)
+	}
+
+	if _, err := c.SetACL(t.Context(), "/p", []coord.ACL{closed}); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, c, "/last", "")
+	if err := c.Delete(t.Context(), "/last"); err != nil {
+		t.Fatal(err)
+	}
+	var first []string
+	for ev, err := range initial.Events() {
+		if err != nil || !ev.Initial {
+			break
+		}
+		first = append(first, ev.Path)
+	}
+	if slices.Contains(first, "/p") || !slices.Contains(first, "/open") {
+		t.Errorf("told first: %v", first)
+	}
+}
+
+// The place behind the last event of a write is the place behind the write: the write
+// itself may be forgotten.
+func TestLastEventOfAWriteHasItsPosition(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 1, coordtest.WithConfig(func(c *coord.Config) { c.HistoryEvents = 2 }))
+	c := e.Member(1)
+	w, err := c.Watch(t.Context(), "/", coord.Subtree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Multi(t.Context(), coord.CreateOp("/a", nil), coord.CreateOp("/b", nil)); err != nil {
+		t.Fatal(err)
+	}
+	var at []coord.Position
+	for ev, err := range w.Events() {
+		if at = append(at, ev.Position); err != nil || len(at) == 2 {
+			break
+		}
+	}
+	for _, path := range []string{"/c", "/d"} {
+		mustCreate(t, c, path, "")
+	}
+	if _, err := c.Watch(t.Context(), "/", coord.Subtree, coord.From(at[0])); !isCompacted(err) {
+		t.Errorf("a watch from the middle of what is forgotten = %v", err)
+	}
+	again, err := c.Watch(t.Context(), "/", coord.Subtree, coord.From(at[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := take(t, again, 2); err != nil || !slices.Equal(got, []string{"NodeCreated /c", "NodeCreated /d"}) {
+		t.Errorf("told %v, %v", got, err)
+	}
+}

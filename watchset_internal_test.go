@@ -137,7 +137,7 @@ func TestLateRegistrationsAsEarlyOnes(t *testing.T) {
 			var changes []change
 			for i := range uint32(rng.IntN(3)) {
 				typ := []EventType{NodeCreated, NodeDeleted, NodeDataChanged}[rng.IntN(3)]
-				changes = append(changes, change{typ: typ, index: i, zxid: zxid, path: paths[rng.IntN(len(paths))], node: bareNode()})
+				changes = append(changes, change{typ: typ, index: i, zxid: zxid, path: paths[rng.IntN(len(paths))], node: bareNode(), parent: bareNode().acl})
 			}
 			g.publish(&published{state: s.freeze()}, changes)
 			g.hub.catchUp(nil)
