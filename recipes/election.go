@@ -37,10 +37,11 @@ func Campaign(ctx context.Context, s *coord.Session, path string, value []byte) 
 	return h, nil
 }
 
-// CurrentLeader returns who leads the election at path, as the local member sees it,
-// and false if nobody does.
-func CurrentLeader(ctx context.Context, c coord.Client, path string) (Leader, bool, error) {
-	v, err := c.View(ctx)
+// CurrentLeader returns who leads the election at path, and false if nobody does: as
+// the local member sees it, unless an option says [coord.Linearizable]. It fails as
+// [coord.Session.View] does, and for a path that is none.
+func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coord.ReadOption) (Leader, bool, error) {
+	v, err := c.View(ctx, opts...)
 	if err != nil {
 		return Leader{}, false, err
 	}

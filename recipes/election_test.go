@@ -50,7 +50,7 @@ func TestObserve(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect("a2", a)
-		if l, ok, err := recipes.CurrentLeader(t.Context(), e.Member(1), path); err != nil || !ok || string(l.Value) != "a2" {
+		if l, ok, err := recipes.CurrentLeader(t.Context(), e.Member(1), path, coord.Linearizable()); err != nil || !ok || string(l.Value) != "a2" {
 			t.Errorf("CurrentLeader = %+v, %t, %v", l, ok, err)
 		}
 		next := make(chan *recipes.Held)
@@ -61,7 +61,7 @@ func TestObserve(t *testing.T) {
 		expect("b", b)
 		mustRelease(t, b)
 		expect("", nil)
-		if _, ok, err := recipes.CurrentLeader(t.Context(), e.Member(1), path); err != nil || ok {
+		if _, ok, err := recipes.CurrentLeader(t.Context(), e.Member(1), path, coord.Linearizable()); err != nil || ok {
 			t.Errorf("CurrentLeader = %t, %v", ok, err)
 		}
 		time.Sleep(5 * time.Minute) // the directory vanishes
