@@ -15,7 +15,8 @@ import (
 
 // Errors of recipes. Those of coord come as they are.
 var (
-	// ErrLost ends a Held, or a wait, whose znode somebody else has deleted.
+	// ErrLost ends a Held, or a wait, whose znode somebody else has deleted, or has
+	// forbidden its session to read.
 	ErrLost = errors.New("recipes: deleted by somebody else")
 	// ErrReleased ends a Held that was released.
 	ErrReleased = errors.New("recipes: released")
@@ -39,8 +40,13 @@ var (
 	kinds = []kind{kindLock, kindCandidate}
 )
 
-// leavePause is the time between attempts to delete a contender's znode.
-const leavePause = 100 * time.Millisecond
+// The time between attempts to delete a contender's znode, and to enter again, starts
+// with retryPause. It doubles up to maxLeavePause: a deletion that is refused, because
+// somebody has changed an ACL, is a write each time.
+const (
+	retryPause    = 100 * time.Millisecond
+	maxLeavePause = 10 * time.Second
+)
 
 // A contender is one ephemeral sequential znode in the directory of a recipe.
 type contender struct {
@@ -174,9 +180,13 @@ func (c *contender) drain(ctx context.Context) error {
 	if err == nil || !isCompacted(err) {
 		return err
 	}
+	set, err := c.s.NewWatchSet(ctx)
+	if err != nil {
+		return err
+	}
 	c.set.Close()
-	c.set, err = c.s.NewWatchSet(ctx)
-	return err
+	c.set = set
+	return nil
 }
 
 func isCompacted(err error) bool {
@@ -250,24 +260,28 @@ func (c *contender) leave(ctx context.Context) error {
 		return err
 	}
 	c.set.Close()
-	return nil // with the session, the znode has gone
+	return nil // the znode ends with the session
 }
 
 // leaveInBackground tries until it succeeds or the session has ended.
 func (c *contender) leaveInBackground() {
 	defer c.set.Close()
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
-		select {
-		case <-pause.C:
-		case <-c.s.Context().Done():
+	for wait := retryPause; c.remove(c.s.Context()) != nil; wait = min(2*wait, maxLeavePause) {
+		if !pause(c.s.Context(), wait) {
 			return
 		}
-		if c.remove(c.s.Context()) == nil {
-			return
-		}
-		pause.Reset(leavePause)
+	}
+}
+
+// pause waits for d, and reports false if ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -13,6 +13,11 @@ import (
 // deletes its znode.
 //
 // It outlives the context that it was asked for with: that bounds the wait alone.
+//
+// Pitfall: it ends with the handle of its session, its znode with the session itself.
+// A session that is handed over or resumed keeps the znode, which others wait for and
+// nobody holds: release before [coord.Session.HandOver], and let who resumes a session
+// whose process has crashed delete what [coord.Session.Ephemerals] finds.
 type Held struct {
 	c      *contender
 	ctx    context.Context // ends with the Held, or when the session's own does
@@ -35,7 +40,7 @@ func newHeld(c *contender) *Held {
 // its own.
 func (h *Held) guardZnode() {
 	defer close(h.done)
-	defer h.c.set.Close()
+	defer func() { h.c.set.Close() }() // of the set that is the last one by then
 	for {
 		select {
 		case <-h.c.set.Changed():
@@ -49,8 +54,9 @@ func (h *Held) guardZnode() {
 	}
 }
 
-// Context ends with h. Its cause is [ErrReleased], [ErrLost], or that of the
-// session's context. If nobody interferes, that is before anyone else can be granted
+// Context ends with h. Its cause is [ErrReleased], [ErrLost], that of the session's
+// context, or what keeps this member from watching the znode: behind a change of it,
+// [coord.ErrTooManyWatches]. If nobody interferes, that is before anyone else can be granted
 // the same: Err, and Done in a select, compare the session's clock. Who breaks a
 // grant by deleting its znode does not wait for the holder: guard what must not
 // happen then.
@@ -76,7 +82,9 @@ func (h *Held) Path() string { return h.c.path }
 // Session returns the session that h ends with.
 func (h *Held) Session() *coord.Session { return h.c.s }
 
-// SetValue replaces what was said with [WithValue].
+// SetValue replaces what was said with [WithValue]. It costs one write, and wakes the
+// waiter behind h. It fails as [coord.Session.SetData] does, with [coord.ErrNoNode] or
+// [coord.ErrBadVersion] when the znode is gone.
 func (h *Held) SetValue(ctx context.Context, value []byte) error {
 	_, err := h.c.s.SetData(ctx, h.c.path, value, coord.WithCzxid(h.c.czxid))
 	return err
@@ -84,8 +92,10 @@ func (h *Held) SetValue(ctx context.Context, value []byte) error {
 
 // Release gives back what is held, in one write. If the ensemble does not answer
 // before ctx ends, Release returns why and goes on in the background until it has
-// succeeded or the session has ended: h is over in any case. Further calls return
-// the same.
+// succeeded or the session has ended: h is over in any case. That is also what comes
+// of a ctx that is derived from h's own Context. With a session that has ended there
+// is nothing to give back, and Release returns nil. Further calls wait for the first
+// and return the same.
 func (h *Held) Release(ctx context.Context) error {
 	h.releasing.Do(func() {
 		h.cancel(ErrReleased)
@@ -99,7 +109,7 @@ func (h *Held) Release(ctx context.Context) error {
 func (h *Held) bind(ctx context.Context) (_ context.Context, unbind func()) {
 	both, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(h.ctx, func() { cancel(context.Cause(h.ctx)) })
-	return boundContext{both, h, cancel}, func() { stop(); cancel(context.Canceled) }
+	return boundContext{both, ctx, h, cancel}, func() { stop(); cancel(context.Canceled) }
 }
 
 // A heldContext is the context of a Held. Its methods look at the session's clock
@@ -123,15 +133,18 @@ func (c heldContext) Err() error { return c.look().Err() }
 // Value implements [context.Context].
 func (c heldContext) Value(key any) any { return c.look().Value(key) }
 
-// A boundContext also ends with a Held.
+// A boundContext also ends with a Held. It asks both where it comes from, which may
+// compare clocks, before it answers.
 type boundContext struct {
 	context.Context
 
+	parent context.Context
 	h      *Held
 	cancel context.CancelCauseFunc
 }
 
 func (c boundContext) look() context.Context {
+	_ = c.parent.Err()
 	if err := c.h.Check(); err != nil {
 		c.cancel(err)
 	}

@@ -16,11 +16,19 @@ import (
 
 // inBubble runs a test on an ensemble of three in virtual time, with production
 // timeouts. A goroutine that is left fails it.
-func inBubble(t *testing.T, test func(t *testing.T, e *coordtest.Ensemble)) {
+func inBubble(t *testing.T, test func(t *testing.T, e *coordtest.Ensemble), opts ...coordtest.Option) {
 	t.Helper()
 	bubble.Run(t, func(t *testing.T) {
-		test(t, coordtest.NewEnsemble(t, 3, coordtest.WithElectionTimeout(2*time.Second)))
+		test(t, coordtest.NewEnsemble(t, 3, append(opts, coordtest.WithElectionTimeout(2*time.Second))...))
 	})
+}
+
+// noWatches waits until nothing is registered at any member.
+func noWatches(t *testing.T, e *coordtest.Ensemble) {
+	t.Helper()
+	for _, c := range e.Running() {
+		eventually(t, "the watches to be freed", func() bool { return c.Status().Watches == 0 })
+	}
 }
 
 func newSession(t *testing.T, c *coord.Coordinator) *coord.Session {
