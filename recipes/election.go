@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,8 @@ func Campaign(ctx context.Context, s *coord.Session, path string, value []byte) 
 
 // CurrentLeader returns who leads the election at path, and false if nobody does: as
 // the local member sees it, unless an option says [coord.Linearizable]. It fails as
-// [coord.Session.View] does, and for a path that is none.
+// [coord.Session.View] does, for a path that is none, and with [coord.ErrNoAuth] if
+// the directory or the leader's znode may not be read.
 func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coord.ReadOption) (Leader, bool, error) {
 	v, err := c.View(ctx, opts...)
 	if err != nil {
@@ -55,14 +57,17 @@ func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coo
 // Observe yields who leads the election at path, now and whenever that changes or
 // the leader changes its value; the zero Leader while nobody does. An observer that
 // is slow may miss terms in between, never the latest. The last pair has the reason
-// why it ended, if that was not the loop's own: the cause of ctx, or what a read
-// fails with.
+// why it ended, if that was not the loop's own: the cause of ctx, that of the session
+// or Coordinator that c is, or what [CurrentLeader] fails with. It shows what this
+// member knows, also while it has no contact with a quorum.
 //
-// It costs no writes. An observer is woken by changes of the leader's znode alone.
+// It costs no writes. While somebody leads, an observer is woken by changes of the
+// leader's znode, and hardly by others.
 func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader, error] {
 	return func(yield func(Leader, error) bool) {
 		o := &observer{c: c, path: path}
 		defer o.close()
+		life := lifeOf(c)
 		last := Leader{Fence: math.MaxUint64} // none is like it
 		for {
 			l, err := o.next(ctx)
@@ -77,11 +82,24 @@ func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader,
 			select {
 			case <-o.set.Changed():
 			case <-ctx.Done():
-				yield(Leader{}, fmt.Errorf("observe %s: %w", path, context.Cause(ctx)))
+				err = context.Cause(ctx)
+			case <-life.Done():
+				err = context.Cause(life)
+			}
+			if err != nil {
+				yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
 				return
 			}
 		}
 	}
+}
+
+// lifeOf returns the context that a client ends with. A set does not end with it.
+func lifeOf(c coord.Client) context.Context {
+	if c, ok := c.(interface{ Context() context.Context }); ok {
+		return c.Context()
+	}
+	return context.Background()
 }
 
 func (l Leader) same(other Leader) bool {
@@ -152,21 +170,25 @@ func firstContender(v *coord.View, dir string, k kind) (*Leader, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first *Leader
+	var first string
 	var firstSeq int32
 	for _, name := range names {
 		seq, ok := sequenceOf(name, k.prefix)
-		if !ok || first != nil && !precedes(seq, firstSeq) {
+		if !ok || first != "" && !precedes(seq, firstSeq) {
 			continue
 		}
-		path := join(dir, name)
-		data, stat, err := v.Get(path)
-		if err != nil || stat.EphemeralOwner == 0 {
-			continue
+		if path := join(dir, name); contends(v, path) {
+			first, firstSeq = path, seq
 		}
-		first, firstSeq = &Leader{Path: path, Value: append([]byte(nil), data...), Session: stat.EphemeralOwner, Fence: stat.Czxid}, seq
 	}
-	return first, nil
+	if first == "" {
+		return nil, nil //nolint:nilnil // as above
+	}
+	data, stat, err := v.Get(first)
+	if err != nil {
+		return nil, err
+	}
+	return &Leader{Path: first, Value: bytes.Clone(data), Session: stat.EphemeralOwner, Fence: stat.Czxid}, nil
 }
 
 // RunElected calls f whenever this process leads the election at path, with a
@@ -174,24 +196,29 @@ func firstContender(v *coord.View, dir string, k kind) (*Leader, error) {
 // session of c, and again with the next one when that ends.
 //
 // A term that was lost is followed by another campaign, once f has returned: f never
-// runs twice at a time. When f returns while the term lasts, RunElected resigns and
-// returns f's error; so f decides when it has had enough. It also returns the cause
-// of ctx, and why c has ended.
+// runs twice at a time. So is a campaign that failed because this member had no
+// contact with a quorum, or because somebody deleted the candidate's znode. When f
+// returns while the term lasts, or when ctx has ended, RunElected resigns and returns
+// f's error, also if that is nil; so f decides when it has had enough. Otherwise it
+// returns the cause of ctx, why c has ended, or what else [Campaign] fails with. If f
+// panics, so does RunElected, having resigned.
 //
 // Cost: one write for each campaign and one to resign.
+// Session loss: ends the term, and not RunElected.
 // Pitfall: f must heed its context. Until it returns, this process does not campaign.
 func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(ctx context.Context, h *Held) error, opts ...Option) error {
 	for s := range c.Sessions(ctx) {
 		for s.Context().Err() == nil {
 			h, err := acquire(ctx, s, path, kindCandidate, opts)
-			if err != nil && (ctx.Err() != nil || s.Context().Err() == nil) {
+			switch {
+			case err == nil:
+				if over, err := serve(ctx, h, f); over {
+					return err
+				}
+			case ctx.Err() == nil && (passes(err) || s.Context().Err() != nil):
+				pause(s.Context(), retryPause) // the next one may have better luck
+			default:
 				return fmt.Errorf("run elected at %s: %w", path, err)
-			}
-			if err != nil {
-				break // the next session may have better luck
-			}
-			if over, err := serve(ctx, h, f); over {
-				return err
 			}
 		}
 	}
@@ -199,6 +226,12 @@ func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(c
 		return err
 	}
 	return context.Cause(c.Context())
+}
+
+// passes reports whether a campaign that failed so may succeed if it is repeated.
+func passes(err error) bool {
+	return errors.Is(err, ErrLost) || errors.Is(err, coord.ErrSuspended) ||
+		errors.Is(err, coord.ErrTimeout) || errors.Is(err, coord.ErrUnknownOutcome)
 }
 
 // serve calls f for one term. It reports whether f has returned of its own accord,

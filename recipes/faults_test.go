@@ -51,6 +51,48 @@ func TestHeldBehindASnapshotIsNeverReleased(t *testing.T) {
 }
 
 // Who observes with a session learns of its end at once, and not when the leader
+// changes next.
+func TestObserveEndsWithItsClient(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		leader := campaign(t, e.Member(1), "/leader", "a")
+		closed, expired := newSession(t, e.Member(2)), newSession(t, e.Member(3))
+		ended := map[coord.Client]chan error{closed: make(chan error, 1), expired: make(chan error, 1), e.Member(2): make(chan error, 1)}
+		for client, end := range ended {
+			go func() {
+				for _, err := range recipes.Observe(t.Context(), client, "/leader") {
+					if err != nil {
+						end <- err
+					}
+				}
+			}()
+		}
+		expect := func(client coord.Client, want error) {
+			t.Helper()
+			select {
+			case err := <-ended[client]:
+				if !errors.Is(err, want) {
+					t.Errorf("Observe = %v, want %v", err, want)
+				}
+			case <-time.After(time.Minute):
+				t.Errorf("Observe goes on, want %v", want)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := closed.Close(); err != nil {
+			t.Fatal(err)
+		}
+		expect(closed, coord.ErrClosed)
+		e.Isolate(e.Member(3))
+		expect(expired, coord.ErrSessionExpired)
+		e.Heal()
+		mustRelease(t, leader)
+		c := e.Member(2)
+		e.Stop(c)
+		expect(c, coord.ErrClosed)
+		noWatches(t, e)
+	})
+}
+
 // A Coordinator that is closed ends what waits for a lock and what is held.
 func TestCoordinatorIsClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
@@ -86,6 +128,54 @@ func TestCoordinatorIsClosed(t *testing.T) {
 }
 
 // CURATOR-15: what passes does not end a candidate for good: to have no quorum while
+// the session lasts, or to lose its znode while it waits.
+func TestRunElectedGoesOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Follower(t.Context())
+		own := c.Session()
+		e.Isolate(c)
+		eventually(t, "the suspension", func() bool { return own.State() == coord.Suspended })
+		ended, elected := make(chan error, 1), make(chan *recipes.Held)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			ended <- recipes.RunElected(ctx, c, "/leader", func(ctx context.Context, h *recipes.Held) error {
+				elected <- h
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		}()
+		time.Sleep(5 * time.Second)
+		first := campaign(t, e.Leader(t.Context()), "/leader", "first")
+		e.Heal()
+		for range 2 {
+			waiting(t, c, "/leader", 2)
+			names, _, err := c.Children(t.Context(), "/leader")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Delete(t.Context(), "/leader/"+names[1]); err != nil {
+				t.Fatal(err)
+			}
+			waiting(t, c, "/leader", 1)
+		}
+		waiting(t, c, "/leader", 2)
+		mustRelease(t, first)
+		select {
+		case h := <-elected:
+			if h.Session() != own {
+				t.Error("it is another session")
+			}
+		case err := <-ended:
+			t.Fatalf("RunElected = %v", err)
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("RunElected = %v", err)
+		}
+		noWatches(t, e)
+	}, coordtest.WithConfig(func(c *coord.Config) { c.SessionTimeout = 2 * time.Minute; c.MaxSessionTimeout = 3 * time.Minute }))
+}
+
 // A panic is the program's own, and leaves no znode.
 func TestPanics(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
@@ -108,6 +198,36 @@ func TestPanics(t *testing.T) {
 		})
 		waiting(t, c, "/path", 0)
 		noWatches(t, e)
+	})
+}
+
+// A contender that may not be read is one: nobody behind it leads.
+func TestUnreadableContender(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		nobody := coord.WithACL(coord.ACL{Perms: coord.PermDelete, ID: coord.ID{Scheme: "world", ID: "anyone"}})
+		c, s := e.Member(1), newSession(t, e.Member(1))
+		for dir, prefix := range map[string]string{"/leader": "/candidate-", "/lock": "/lock-"} {
+			if _, _, err := s.Create(t.Context(), dir, nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := s.Create(t.Context(), dir+prefix, nil, coord.EphemeralSequential, nobody); err != nil {
+				t.Fatal(err)
+			}
+			waiting(t, c, dir, 1)
+		}
+		got := make(chan *recipes.Held)
+		go func() { got <- campaign(t, e.Member(2), "/leader", "second") }()
+		waiting(t, c, "/leader", 2)
+		if l, ok, err := recipes.CurrentLeader(t.Context(), c, "/leader"); !errors.Is(err, coord.ErrNoAuth) {
+			t.Errorf("CurrentLeader = %+v, %t, %v", l, ok, err)
+		}
+		if _, err := recipes.TryLock(t.Context(), newSession(t, c), "/lock"); !errors.Is(err, recipes.ErrTaken) {
+			t.Errorf("TryLock = %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		mustRelease(t, <-got)
 	})
 }
 

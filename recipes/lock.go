@@ -3,6 +3,7 @@ package recipes
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"coord"
@@ -34,9 +35,12 @@ func optionsOf(opts []Option) options {
 // context.
 // Pitfall: the lock is not reentrant: who locks twice waits for itself.
 //
-// It fails with the cause of ctx, and with what a write fails with: nothing is left
-// behind then, or not for longer than the session. It fails with [ErrOtherRecipe] if
-// the directory at path is used for something else.
+// It fails with the cause of ctx; at once with [coord.ErrSuspended] while this member
+// has no contact with a quorum, but not any more once it waits; with what else reads
+// and writes fail with; with [coord.ErrTooManyWatches]; with [ErrLost] if somebody
+// deletes the waiter's znode; and with [ErrOtherRecipe] if the directory at path is
+// used for something else. What it has left behind is then deleted in the background,
+// or ends with the session.
 func Lock(ctx context.Context, s *coord.Session, path string, opts ...Option) (*Held, error) {
 	h, err := acquire(ctx, s, path, kindLock, opts)
 	if err != nil {
@@ -46,7 +50,9 @@ func Lock(ctx context.Context, s *coord.Session, path string, opts ...Option) (*
 }
 
 // TryLock is Lock for those who do not want to wait: it fails with [ErrTaken] if
-// somebody else holds the lock or waits for it. It may then have cost no write.
+// somebody else holds the lock or waits for it, or did so a moment ago as this member
+// sees it. It has then cost no write, unless several try at once: of those at most one
+// gets the lock, and each of the others has made a znode and deleted it again.
 func TryLock(ctx context.Context, s *coord.Session, path string, opts ...Option) (*Held, error) {
 	h, err := tryAcquire(ctx, s, path, kindLock, opts)
 	if err != nil {
@@ -57,7 +63,8 @@ func TryLock(ctx context.Context, s *coord.Session, path string, opts ...Option)
 
 // WithLock calls f while s holds the lock at path, and releases it. f's context has
 // the values of ctx and ends with it, or with the Held. WithLock returns the error
-// of Lock or of f; a release that is not answered goes on in the background.
+// of Lock or of f; a release that is not answered, or that ctx has no time for, goes on
+// in the background. If f panics, so does WithLock, having released.
 func WithLock(ctx context.Context, s *coord.Session, path string, f func(ctx context.Context, h *Held) error, opts ...Option) error {
 	h, err := Lock(ctx, s, path, opts...)
 	if err != nil {
@@ -91,15 +98,19 @@ func tryAcquire(ctx context.Context, s *coord.Session, path string, k kind, opts
 	if err != nil {
 		return nil, err
 	}
-	if first, err := firstContender(v, path, k); err != nil || first != nil {
-		return nil, cmp.Or(err, ErrTaken)
+	first, err := firstContender(v, path, k)
+	if first != nil || errors.Is(err, coord.ErrNoAuth) { // of a contender: the directory can be read
+		return nil, ErrTaken
+	}
+	if err != nil {
+		return nil, err
 	}
 	c, err := enter(ctx, s, path, k, optionsOf(opts).value)
 	if err != nil {
 		return nil, err
 	}
-	first, err := c.isFirst(ctx)
-	if !first || err != nil {
+	granted, err := c.isFirst(ctx)
+	if !granted || err != nil {
 		_ = c.leave(ctx) // goes on in the background
 		return nil, cmp.Or(err, ErrTaken)
 	}
