@@ -317,6 +317,35 @@ func TestReleaseConcurrently(t *testing.T) {
 	})
 }
 
+// Who releases what is being released waits no longer than its own context allows.
+func TestReleaseWaitsForItsOwnContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Follower(t.Context())
+		s, err := c.NewSession(t.Context(), coord.SessionOptions{Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := mustLock(t, s, "/lock")
+		e.Isolate(c)
+		first := make(chan error, 1)
+		go func() { first <- h.Release(t.Context()) }()
+		<-h.Context().Done()
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := h.Release(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 2*time.Second {
+			t.Errorf("Release = %v after %v", err, time.Since(begin))
+		}
+		e.Heal()
+		if err := <-first; err != nil {
+			t.Errorf("the first Release = %v", err)
+		}
+		mustRelease(t, h)
+		waiting(t, e.Leader(t.Context()), "/lock", 0)
+	})
+}
+
 // CURATOR-696: who has the path of a holder is not the holder.
 func TestSamePathIsNotTheHeld(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {

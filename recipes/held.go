@@ -24,13 +24,14 @@ type Held struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when guardZnode has returned
 
-	releasing sync.Once
-	released  error // written by releasing
+	releasing sync.Once     // by the first Release
+	released  chan struct{} // closed when that has returned
+	err       error         // what it returned; written before released is closed
 }
 
 // newHeld hands out what a contender has got.
 func newHeld(c *contender) *Held {
-	h := &Held{c: c, done: make(chan struct{})}
+	h := &Held{c: c, done: make(chan struct{}), released: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancelCause(c.s.Context())
 	go h.guardZnode()
 	return h
@@ -94,15 +95,24 @@ func (h *Held) SetValue(ctx context.Context, value []byte) error {
 // before ctx ends, Release returns why and goes on in the background until it has
 // succeeded or the session has ended: h is over in any case. That is also what comes
 // of a ctx that is derived from h's own Context. With a session that has ended there
-// is nothing to give back, and Release returns nil. Further calls wait for the first
-// and return the same.
+// is nothing to give back, and Release returns nil. Further calls wait for the first,
+// as long as their own ctx allows, and return the same.
 func (h *Held) Release(ctx context.Context) error {
-	h.releasing.Do(func() {
+	first := false
+	h.releasing.Do(func() { first = true })
+	if first {
 		h.cancel(ErrReleased)
 		<-h.done
-		h.released = h.c.leave(ctx)
-	})
-	return h.released
+		h.err = h.c.leave(ctx)
+		close(h.released)
+		return h.err
+	}
+	select {
+	case <-h.released:
+		return h.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // bind returns a context with the values and the end of ctx, that also ends with h.
