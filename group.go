@@ -223,7 +223,11 @@ func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 		return nil, err
 	}
 	if o.allowStale {
-		return g.state(), nil
+		s := g.state()
+		if !s.started() {
+			return nil, ErrSuspended // not even the past is known: that nothing is there would be a lie
+		}
+		return s, nil
 	}
 	if err := g.awaitJoined(ctx); err != nil {
 		return nil, err

@@ -107,7 +107,9 @@ func (f readFunc) applyList(o *listOptions) { f(&o.readOptions) }
 func Linearizable() ReadOption { return readFunc(func(o *readOptions) { o.linearizable = true }) }
 
 // AllowStale lets a read be answered while this member has no contact with a
-// quorum, and before it has caught up after its start.
+// quorum, and before it has caught up after its start. It fails with [ErrSuspended]
+// as long as the member has nothing to be stale about: before the first entry of its
+// log is applied.
 func AllowStale() ReadOption { return readFunc(func(o *readOptions) { o.allowStale = true }) }
 
 type listFunc func(*listOptions)

@@ -198,3 +198,21 @@ func Counters(c *Coordinator) map[string]int {
 	counters["sessions"], counters["ephemerals"] = s.sessions.byID.len(), s.sessions.ephemerals.len()
 	return counters
 }
+
+// A member that has not applied anything knows nothing, and does not say that there
+// is nothing.
+func TestStaleReadsNeedSomethingToBeStaleAbout(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		c, h := unstartedMember(t)
+		if _, _, err := c.Get(t.Context(), "/n", AllowStale()); !errors.Is(err, ErrSuspended) {
+			t.Errorf("stale Get of an empty state = %v, want suspended", err)
+		}
+		if v, err := c.View(t.Context(), AllowStale()); !errors.Is(err, ErrSuspended) {
+			t.Errorf("stale View of an empty state = %v, %v, want suspended", v, err)
+		}
+		h.found()
+		if _, _, err := c.Get(t.Context(), "/n", AllowStale()); !errors.Is(err, ErrNoNode) {
+			t.Errorf("stale Get of an absent znode = %v", err)
+		}
+	})
+}
