@@ -1,6 +1,7 @@
-// Package recipes has what is built on coord's tree: locks and elections so far.
+// Package recipes has what is built on coord's tree: locks, elections and barriers
+// so far.
 //
-// A recipe puts an ephemeral sequential znode into a directory for each contender,
+// A lock or an election puts an ephemeral sequential znode into a directory for each contender,
 // and who holds what follows from the order of those znodes. The local member holds
 // the whole tree, so to contend costs one write, to decide and to wait costs
 // nothing, and a release wakes exactly one waiter. Directories are containers and

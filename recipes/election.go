@@ -94,14 +94,6 @@ func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader,
 	}
 }
 
-// lifeOf returns the context that a client ends with. A set does not end with it.
-func lifeOf(c coord.Client) context.Context {
-	if c, ok := c.(interface{ Context() context.Context }); ok {
-		return c.Context()
-	}
-	return context.Background()
-}
-
 func (l Leader) same(other Leader) bool {
 	return l.Fence == other.Fence && string(l.Value) == string(other.Value)
 }
