@@ -97,7 +97,7 @@ func (b *Barrier) Wait(ctx context.Context) error {
 		return fmt.Errorf("wait for barrier %s: %w", b.path, err)
 	}
 	var first coord.ZXID
-	err := lookUntil(ctx, b.c, func(v *coord.View) ([]coord.Registration, error) {
+	err := lookUntil(ctx, b.c, coord.Linearizable(), func(v *coord.View) ([]coord.Registration, error) {
 		stat, isSet, err := b.look(v)
 		if first == 0 {
 			first = stat.Czxid

@@ -17,12 +17,11 @@ type lookout struct {
 }
 
 // lookUntil has decide look at views of c until it wants no registrations any more
-// or fails. The first view reflects all that was acknowledged before the call; the
-// later ones are those of this member, which needs no quorum for them.
-func lookUntil(ctx context.Context, c coord.Client, decide func(v *coord.View) ([]coord.Registration, error)) error {
+// or fails. The first view is read as how says; the later ones are those of this member,
+// which needs no quorum for them.
+func lookUntil(ctx context.Context, c coord.Client, how coord.ReadOption, decide func(v *coord.View) ([]coord.Registration, error)) error {
 	l := &lookout{c: c}
 	defer l.close()
-	how := coord.Linearizable()
 	for {
 		waits, err := l.next(ctx, how, decide)
 		if err != nil || !waits {
