@@ -3,6 +3,7 @@ package recipes_test
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"coord/recipes"
 )
@@ -22,4 +23,63 @@ func ExampleBarrier() {
 	// <nil>
 	// <nil>
 	// <nil>
+}
+
+func ExampleEnter() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	var all sync.WaitGroup
+	for range 3 { // on any members
+		all.Go(func() {
+			e, err := recipes.Enter(ctx, c.Session(), "/phases/one", 3)
+			if err != nil {
+				panic(err)
+			}
+			fmt.Println("working")
+			if err := e.Leave(ctx); err != nil {
+				panic(err)
+			}
+			fmt.Println("all have worked")
+		})
+	}
+	all.Wait()
+	// Output:
+	// working
+	// working
+	// working
+	// all have worked
+	// all have worked
+	// all have worked
+}
+
+func ExampleCounter() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	visits := recipes.NewCounter(c, "/counters/visits")
+	fmt.Println(visits.Add(ctx, 2))
+	fmt.Println(visits.Add(ctx, 3))
+	fmt.Println(visits.Get(ctx))
+	// Output:
+	// 2 <nil>
+	// 5 <nil>
+	// 5 <nil>
+}
+
+func ExampleIDs() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	here, there := recipes.NewIDs(c, "/ids/orders", 100), recipes.NewIDs(c, "/ids/orders", 100)
+	for _, ids := range []*recipes.IDs{here, there, here} {
+		fmt.Println(ids.Next(ctx))
+	}
+	// Output:
+	// 1 <nil>
+	// 101 <nil>
+	// 2 <nil>
 }
