@@ -1,10 +1,10 @@
-// Package recipes has what is built on coord's tree: locks, elections and barriers
-// so far.
+// Package recipes has what is built on coord's tree: locks, elections, barriers,
+// counters and values so far.
 //
-// A lock or an election puts an ephemeral sequential znode into a directory for each contender,
-// and who holds what follows from the order of those znodes. The local member holds
-// the whole tree, so to contend costs one write, to decide and to wait costs
-// nothing, and a release wakes exactly one waiter. Directories are containers and
+// A lock or an election puts an ephemeral sequential znode into a directory for each
+// contender, and who holds what follows from the order of those znodes. The local
+// member holds the whole tree, so to contend costs one write, to decide and to wait
+// costs nothing, and a release wakes exactly one waiter. Directories are containers and
 // vanish when nobody uses them.
 //
 // What is held is a [Held]. Its Context ends, by this process's own clock, before
@@ -15,6 +15,8 @@
 // One-shot recipes take a [coord.Session], and what they hand out ends with it.
 // Lasting ones, such as [RunElected], take a [coord.Coordinator] and go on with its
 // next session.
+// What belongs to no session, such as a [Barrier], a [Counter] or a [Value], takes any
+// [coord.Client].
 //
 // Everything may be called concurrently.
 package recipes

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"coord"
 	"coord/recipes"
 )
 
@@ -82,4 +83,25 @@ func ExampleIDs() {
 	// 1 <nil>
 	// 101 <nil>
 	// 2 <nil>
+}
+
+func ExampleValue() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	type limits struct{ PerSecond int }
+	v := recipes.NewValue(c, "/config/limits", coord.JSON[limits]())
+	_, _, err := v.Update(ctx, func(l limits) (limits, error) {
+		l.PerSecond += 10
+		return l, nil
+	})
+	fmt.Println(err)
+	for now, err := range v.Watch(ctx) {
+		fmt.Println(now.Value, err)
+		break
+	}
+	// Output:
+	// <nil>
+	// {10} <nil>
 }
