@@ -210,6 +210,34 @@ func TestDoubleBarrierLosesSessions(t *testing.T) {
 	})
 }
 
+// Those who take the last places at once, each on a member that does not show the
+// other, make the barrier full all the same.
+func TestDoubleBarrierWhenTheLastComeAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		const rounds, n = 30, 4
+		var sessions []*coord.Session
+		for i := range n {
+			sessions = append(sessions, newSession(t, e.Member(i%3+1)))
+		}
+		for range rounds {
+			all := []<-chan entry{enterInBackground(t.Context(), sessions[0], "/b", n)}
+			for i := range e.Size() {
+				waiting(t, e.Member(i+1), "/b", 1)
+			}
+			for _, s := range sessions[1:] {
+				all = append(all, enterInBackground(t.Context(), s, "/b", n))
+			}
+			var leaves []<-chan error
+			for _, got := range all {
+				leaves = append(leaves, leaveInBackground(t, <-got))
+			}
+			for _, l := range leaves {
+				must(t, <-l)
+			}
+		}
+	})
+}
+
 // Whenever Enter is given up or not answered, nothing stays behind.
 func TestDoubleBarrierLeavesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
