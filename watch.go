@@ -98,12 +98,12 @@ type Watch struct {
 
 	mu      sync.Mutex
 	initial *state        // guarded by mu; the state to tell first; nil once the reader is at it
-	telling bool          // guarded by mu; not all of that state has been told
 	queued  []change      // guarded by mu
 	bytes   int           // guarded by mu; of queued, as the history counts them
 	ready   int           // guarded by mu; how many of queued may be handed out
 	full    bool          // guarded by mu; an event did not fit
 	marked  bool          // guarded by mu; a progress mark is due
+	telling bool          // guarded by mu; not all of initial has been told
 	at      groupPosition // guarded by mu; up to where the reader was told
 	err     error         // guarded by mu; why it ended, set once
 	more    chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
