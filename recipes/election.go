@@ -65,92 +65,32 @@ func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coo
 // leader's znode, and hardly by others.
 func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader, error] {
 	return func(yield func(Leader, error) bool) {
-		o := &observer{c: c, path: path}
-		defer o.close()
-		life := lifeOf(c)
 		last := Leader{Fence: math.MaxUint64} // none is like it
-		for {
-			l, err := o.next(ctx)
+		err := lookUntil(ctx, c, coord.AllowStale(), func(v *coord.View) ([]coord.Registration, error) {
+			l, err := firstContender(v, path, kindCandidate)
 			if err != nil {
-				yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
-				return
+				return nil, err
 			}
-			if !l.same(last) && !yield(l, nil) {
-				return
+			news := []coord.Registration{{Path: path, Type: coord.DataWatcher}, {Path: path, Type: coord.ChildrenWatcher}}
+			if l == nil {
+				l = &Leader{}
+			} else {
+				news = []coord.Registration{{Path: l.Path, Type: coord.DataWatcher}}
 			}
-			last = l
-			select {
-			case <-o.set.Changed():
-			case <-ctx.Done():
-				err = context.Cause(ctx)
-			case <-life.Done():
-				err = context.Cause(life)
+			if !l.same(last) && !yield(*l, nil) {
+				return nil, nil // the loop was left
 			}
-			if err != nil {
-				yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
-				return
-			}
+			last = *l
+			return news, nil
+		})
+		if err != nil {
+			yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
 		}
 	}
 }
 
 func (l Leader) same(other Leader) bool {
 	return l.Fence == other.Fence && string(l.Value) == string(other.Value)
-}
-
-// An observer looks at an election.
-type observer struct {
-	c    coord.Client
-	path string
-	set  *coord.WatchSet
-}
-
-func (o *observer) close() {
-	if o.set != nil {
-		o.set.Close()
-	}
-}
-
-// next returns who leads now, and registers for what can change that.
-func (o *observer) next(ctx context.Context) (Leader, error) {
-	for {
-		if err := o.renew(ctx); err != nil {
-			return Leader{}, err
-		}
-		v, err := o.c.View(ctx, coord.AllowStale())
-		if err != nil {
-			return Leader{}, err
-		}
-		l, err := firstContender(v, o.path, kindCandidate)
-		if err != nil {
-			return Leader{}, err
-		}
-		regs := []coord.Registration{{Path: o.path, Type: coord.DataWatcher}, {Path: o.path, Type: coord.ChildrenWatcher}}
-		if l != nil {
-			regs = []coord.Registration{{Path: l.Path, Type: coord.DataWatcher}}
-		} else {
-			l = &Leader{}
-		}
-		err = o.set.Add(v, regs...)
-		if err == nil {
-			return *l, nil
-		}
-		if !isCompacted(err) {
-			return Leader{}, err
-		}
-	}
-}
-
-// renew makes a set, or a new one if this member skipped changes.
-func (o *observer) renew(ctx context.Context) (err error) {
-	if o.set != nil {
-		if _, err = o.set.Take(math.MaxUint64); err == nil || !isCompacted(err) {
-			return err
-		}
-		o.set.Close()
-	}
-	o.set, err = o.c.NewWatchSet(ctx)
-	return err
 }
 
 // firstContender returns the contender of a kind that is before all others, or nil.
