@@ -1,13 +1,11 @@
 package recipes
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"coord"
@@ -26,20 +24,6 @@ var (
 	ErrOtherRecipe = errors.New("recipes: the path is used by another recipe")
 )
 
-// A kind is a kind of contender: what its znode is called before the number, and
-// the recipe it belongs to.
-type kind struct {
-	recipe string
-	prefix string
-}
-
-var (
-	kindLock      = kind{"lock", "lock-"}
-	kindCandidate = kind{"election", "candidate-"}
-
-	kinds = []kind{kindLock, kindCandidate}
-)
-
 // The time between attempts to delete a contender's znode, and to enter again, starts
 // with retryPause. It doubles up to maxLeavePause: a deletion that is refused, because
 // somebody has changed an ACL, is a write each time.
@@ -48,104 +32,132 @@ const (
 	maxLeavePause = 10 * time.Second
 )
 
-// A contender is one ephemeral sequential znode in the directory of a recipe.
+// A contender is one ephemeral znode in the directory of a recipe.
 type contender struct {
 	s     *coord.Session
 	dir   string
-	kind  kind
 	path  string
-	seq   int32
 	czxid coord.ZXID
 	set   *coord.WatchSet
 }
 
-// enter puts a contender into a directory. Whatever becomes of ctx, none is left
-// behind when it fails, or not for longer than its session.
-func enter(ctx context.Context, s *coord.Session, dir string, k kind, value []byte) (*contender, error) {
-	set, err := s.NewWatchSet(ctx)
+// An admission returns the operations that put contenders into directories as a view
+// shows them. The last ones create their znodes; what comes before them fails if a
+// directory is another one by then.
+type admission func(v *coord.View) ([]coord.Op, error)
+
+// enter puts a contender into a directory. Nobody is refused by a member that may be
+// behind, but with ErrTaken. Whatever becomes of ctx, nothing is left behind when it
+// fails, or not for longer than the session.
+func enter(ctx context.Context, s *coord.Session, dir string, admit admission) (*contender, error) {
+	all, err := enterAll(ctx, s, []string{dir}, admit)
 	if err != nil {
 		return nil, err
 	}
-	c := &contender{s: s, dir: dir, kind: k, set: set}
-	path, stat, err := s.Create(ctx, join(dir, k.prefix), value, coord.EphemeralSequential, coord.WithContainers())
-	if unknown, ok := errors.AsType[*coord.OutcomeError](err); ok {
-		go c.undo(unknown)
-		return nil, err
-	}
-	if err != nil {
-		set.Close()
-		return nil, err
-	}
-	c.made(path, stat)
-	return c, nil
+	return all[0], nil
 }
 
-// undo deletes the contender if it came into being after all.
-func (c *contender) undo(unknown *coord.OutcomeError) {
-	results, err := unknown.Results(c.s.Context())
-	if err != nil {
-		c.set.Close()
-		return // it was refused, or the session has ended, and the znode with it
+// enterAll puts a contender into each directory, in one write.
+func enterAll(ctx context.Context, s *coord.Session, dirs []string, admit admission) ([]*contender, error) {
+	if s == nil {
+		return nil, coord.ErrSessionExpired
 	}
-	c.made(results[0].Path, results[0].Stat)
-	c.leaveInBackground()
-}
-
-func (c *contender) made(path string, stat coord.Stat) {
-	c.path, c.czxid = path, stat.Czxid
-	c.seq, _ = sequenceOf(path[strings.LastIndexByte(path, '/')+1:], c.kind.prefix)
-}
-
-// await returns when nobody is before c. It needs no quorum: that those before it
-// are gone is a fact as soon as any state shows it, because whoever comes later is
-// behind it.
-func (c *contender) await(ctx context.Context) error {
+	var how []coord.ReadOption
 	for {
-		first, err := c.isFirst(ctx)
-		if err != nil || first {
-			return err
+		v, err := s.View(ctx, how...)
+		if err != nil {
+			return nil, err
 		}
-		select {
-		case <-c.set.Changed():
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-c.s.Context().Done():
-			return context.Cause(c.s.Context())
+		ops, err := admit(v)
+		switch {
+		case err == nil:
+			all, err := tryEnter(ctx, s, dirs, ops)
+			if !overtaken(err) {
+				return all, err
+			}
+		case how != nil || errors.Is(err, ErrTaken) || errors.Is(err, coord.ErrBadArguments):
+			return nil, err
 		}
+		how = []coord.ReadOption{coord.Linearizable()}
 	}
 }
 
-// isFirst reports whether nobody is before c. It registers for what can change
-// that, and for c's own znode.
-func (c *contender) isFirst(ctx context.Context) (bool, error) {
-	first := false
-	err := c.register(ctx, func(v *coord.View) (string, error) {
-		before, err := c.before(v)
-		first = before == ""
-		return before, err
-	})
-	return first && err == nil, err
+// overtaken reports whether a write failed because a directory was another one than
+// the view showed.
+func overtaken(err error) bool { return errors.Is(err, coord.ErrNodeExists) || isGone(err) }
+
+// isGone reports whether an operation on a certain znode failed because that does not
+// exist any more.
+func isGone(err error) bool {
+	return errors.Is(err, coord.ErrNoNode) || errors.Is(err, coord.ErrBadVersion)
 }
 
-// stays returns nil while c exists. It registers for its end.
-func (c *contender) stays(ctx context.Context) error {
-	return c.register(ctx, func(*coord.View) (string, error) { return "", nil })
+func tryEnter(ctx context.Context, s *coord.Session, dirs []string, ops []coord.Op) ([]*contender, error) {
+	all := make([]*contender, len(dirs))
+	closeAll := func() {
+		for _, c := range all {
+			if c != nil {
+				c.set.Close()
+			}
+		}
+	}
+	for i, dir := range dirs {
+		set, err := s.NewWatchSet(ctx)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+		all[i] = &contender{s: s, dir: dir, set: set}
+	}
+	results, err := s.Multi(ctx, ops...)
+	if err != nil {
+		closeAll()
+		undo(s, err, len(dirs))
+		return nil, err
+	}
+	for i, r := range results[len(results)-len(dirs):] {
+		all[i].made(r)
+	}
+	return all, nil
 }
 
-// register registers for c's own znode and for another one that is chosen from a
-// view, both behind that view.
-func (c *contender) register(ctx context.Context, choose func(*coord.View) (path string, err error)) error {
+func (c *contender) made(r coord.OpResult) { c.path, c.czxid = r.Path, r.Stat.Czxid }
+
+// undo deletes what the last n operations of a Multi have created, if its outcome is
+// unknown and it has happened after all. It does so in the background.
+func undo(s *coord.Session, err error, n int) {
+	unknown, ok := errors.AsType[*coord.OutcomeError](err)
+	if !ok {
+		return
+	}
+	go func() {
+		results, err := unknown.Results(s.Context())
+		if err != nil {
+			return // it was refused, or the session has ended, and the znodes with it
+		}
+		for _, r := range results[len(results)-n:] {
+			c := &contender{s: s}
+			c.made(r)
+			c.removeInBackground()
+		}
+	}()
+}
+
+// register registers for c's own znode and for others that are chosen from a view,
+// all behind that view.
+func (c *contender) register(ctx context.Context, choose func(v *coord.View) (paths []string, err error)) error {
 	for {
 		v, err := c.look(ctx)
 		if err != nil {
 			return err
 		}
-		other, err := choose(v)
+		others, err := choose(v)
 		if err != nil {
 			return err
 		}
-		regs := []coord.Registration{{Path: c.path, Type: coord.DataWatcher}}
-		if other != "" {
+		regs := make([]coord.Registration, 0, 1+len(others))
+		regs = append(regs, coord.Registration{Path: c.path, Type: coord.DataWatcher})
+		for _, other := range others {
 			regs = append(regs, coord.Registration{Path: other, Type: coord.DataWatcher})
 		}
 		switch err := c.set.Add(v, regs...); {
@@ -154,6 +166,18 @@ func (c *contender) register(ctx context.Context, choose func(*coord.View) (path
 		case !isCompacted(err):
 			return err
 		}
+	}
+}
+
+// news waits for what c registered for.
+func (c *contender) news(ctx context.Context) error {
+	select {
+	case <-c.set.Changed():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.s.Context().Done():
+		return context.Cause(c.s.Context())
 	}
 }
 
@@ -194,78 +218,53 @@ func isCompacted(err error) bool {
 	return ok
 }
 
-// before returns the path of the last contender before c, or nothing.
-func (c *contender) before(v *coord.View) (string, error) {
-	names, _, err := v.Children(c.dir)
-	if err != nil {
-		return "", err
-	}
-	var last string
-	var lastSeq int32
-	for _, name := range names {
-		seq, ok := sequenceOf(name, c.kind.prefix)
-		if !ok || !precedes(seq, c.seq) || last != "" && !precedes(lastSeq, seq) {
-			continue
-		}
-		if path := join(c.dir, name); contends(v, path) {
-			last, lastSeq = path, seq
-		}
-	}
-	return last, nil
+// rewrite changes the note of c's znode, unless change returns it as it was. It fails
+// with [coord.ErrNoNode] or [coord.ErrBadVersion] when the znode is gone.
+func (c *contender) rewrite(ctx context.Context, change func(note) note) error {
+	return rewrite(ctx, c.s, c.path, c.czxid, change)
 }
 
-// contends reports whether a znode is that of a contender: only ephemerals are. What
-// else is called like one would stay for ever.
-func contends(v *coord.View, path string) bool {
-	_, stat, err := v.Get(path)
-	return err == nil && stat.EphemeralOwner != 0 || errors.Is(err, coord.ErrNoAuth)
-}
-
-// checkDirectory fails if a directory has znodes of another recipe.
-func checkDirectory(v *coord.View, dir string, k kind) error {
-	names, _, err := v.Children(dir)
-	if errors.Is(err, coord.ErrNoNode) {
-		return nil
-	}
-	for _, name := range names {
-		for _, other := range kinds {
-			if _, ok := sequenceOf(name, other.prefix); ok && other.recipe != k.recipe {
-				return fmt.Errorf("%w: it has a znode %s, as the recipe %q has", ErrOtherRecipe, name, other.recipe)
+func rewrite(ctx context.Context, c coord.Client, path string, czxid coord.ZXID, change func(note) note) error {
+	how, behind := coord.AllowStale(), true
+	for {
+		v, err := c.View(ctx, how)
+		if err != nil {
+			return err
+		}
+		data, stat, err := v.Get(path)
+		switch {
+		case err == nil && stat.Czxid == czxid:
+			changed := change(parseNote(data)).data()
+			if bytes.Equal(changed, data) {
+				return nil
 			}
+			_, err = c.SetData(ctx, path, changed, coord.WithCzxid(czxid), coord.WithVersion(stat.Version))
+			if !errors.Is(err, coord.ErrBadVersion) {
+				return err
+			}
+		case err != nil && !isGone(err):
+			return err
+		case !behind:
+			return cmp.Or(err, error(coord.ErrBadVersion))
 		}
+		how, behind = coord.Linearizable(), false
 	}
-	return err
-}
-
-// precedes orders sequence numbers, which start again at the other end of their
-// range: those of one directory are never 2^31 apart (RFC 1982).
-func precedes(a, b int32) bool { return a-b < 0 }
-
-// sequenceOf returns the number behind a prefix.
-func sequenceOf(name, prefix string) (int32, bool) {
-	digits, ok := strings.CutPrefix(name, prefix)
-	if !ok || len(digits) < 10 {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(digits, 10, 32)
-	return int32(n), err == nil
 }
 
 // leave deletes the contender. If the ensemble does not answer, that goes on in the
 // background until it has, or until the session has ended.
 func (c *contender) leave(ctx context.Context) error {
+	c.set.Close()
 	err := c.remove(ctx)
 	if err != nil && c.s.Context().Err() == nil {
-		go c.leaveInBackground()
+		go c.removeInBackground()
 		return err
 	}
-	c.set.Close()
 	return nil // the znode ends with the session
 }
 
-// leaveInBackground tries until it succeeds or the session has ended.
-func (c *contender) leaveInBackground() {
-	defer c.set.Close()
+// removeInBackground tries until it succeeds or the session has ended.
+func (c *contender) removeInBackground() {
 	for wait := retryPause; c.remove(c.s.Context()) != nil; wait = min(2*wait, maxLeavePause) {
 		if !pause(c.s.Context(), wait) {
 			return
@@ -288,15 +287,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 // remove deletes the znode, whose absence is as good.
 func (c *contender) remove(ctx context.Context) error {
 	err := c.s.Delete(ctx, c.path, coord.WithCzxid(c.czxid))
-	if errors.Is(err, coord.ErrNoNode) || errors.Is(err, coord.ErrBadVersion) {
+	if isGone(err) {
 		return nil
 	}
 	return err
-}
-
-func join(dir, name string) string {
-	if dir == "/" {
-		return dir + name
-	}
-	return dir + "/" + name
 }

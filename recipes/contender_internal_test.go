@@ -21,12 +21,17 @@ func TestContenderOfADeadSessionBehindASnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := enter(ctx, s, "/lock", kindLock, nil)
+		ticket, err := lockTicket(false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first, err := c.isFirst(ctx); err != nil || !first {
-			t.Fatalf("isFirst = %t, %v", first, err)
+		entered, err := enter(ctx, s, "/lock", ticket.standIn("/lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &stander{entered, ticket}
+		if says, err := c.judge(ctx); err != nil || !says.granted {
+			t.Fatalf("judge = %v, %v", says, err)
 		}
 		e.Isolate(behind)
 		other := e.Leader(ctx)
@@ -42,7 +47,7 @@ func TestContenderOfADeadSessionBehindASnapshot(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.await(ctx); !errors.Is(err, coord.ErrClosed) {
+		if _, err := c.await(ctx); !errors.Is(err, coord.ErrClosed) {
 			t.Errorf("await = %v", err)
 		}
 		if err := c.leave(ctx); err != nil {
@@ -54,12 +59,52 @@ func TestContenderOfADeadSessionBehindASnapshot(t *testing.T) {
 func TestSequenceNumbersWrap(t *testing.T) {
 	const last, first = 1<<31 - 1, -1 << 31
 	for _, name := range []string{"lock--2147483648", "lock--000000001", "lock-0000000000", "lock-2147483647"} {
-		n, ok := sequenceOf(name, "lock-")
-		if !ok || fmt.Sprintf("lock-%010d", n) != name { // as the tree does
-			t.Errorf("sequenceOf(%q) = %d, %t", name, n, ok)
+		e, ok := familyLock.parse("/", name)
+		if !ok || e.shared || fmt.Sprintf("/lock-%010d", e.seq) != e.path { // as the tree does
+			t.Errorf("parse(%q) = %+v, %t", name, e, ok)
 		}
 	}
 	if !precedes(last, first) || precedes(first, last) || !precedes(-1, 0) || precedes(0, -1) || precedes(7, 7) {
 		t.Error("the order does not go on where numbers start again")
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, f := range families {
+		for _, shared := range []bool{false, true} {
+			for _, number := range []int{0, 1, 1<<31 - 1} {
+				if shared && f.shared == "" || number != 0 && !f.numbered {
+					continue
+				}
+				for _, digits := range []string{"0000000000", "2147483647", "-2147483648", "-000000001"} {
+					name := f.name(shared, number) + digits
+					e, ok := f.parse("/dir", name)
+					if !ok || e.path != "/dir/"+name || e.shared != shared || e.number != number || fmt.Sprintf("%010d", e.seq) != digits {
+						t.Errorf("%s %s: parse(%q) = %+v, %t", f.recipe, f.layout, name, e, ok)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range []string{"", "lock-", "lock-1", "lock-000000001", "lock-00000000x1", "lock-2147483648", "block-0000000001", "lock-0000000001x", "lock-5-0000000001"} {
+		if e, ok := familyLock.parse("/", name); ok {
+			t.Errorf("parse(%q) = %+v", name, e)
+		}
+	}
+	for _, name := range []string{"candidate--5-0000000001", "candidate-x-0000000001", "candidate-2147483648-0000000001", "candidate-5-", "candidate-5-1"} {
+		if e, ok := familyCandidate.parse("/", name); ok {
+			t.Errorf("parse(%q) = %+v", name, e)
+		}
+	}
+	if e, ok := familyLock.parse("/", "_c_8b2a-lock-0000000007"); !ok || e.seq != 7 {
+		t.Error("a contender of Curator or go-zookeeper is overlooked")
+	}
+}
+
+func TestNotes(t *testing.T) {
+	for _, n := range []note{{}, {value: []byte("v")}, {shared: true, value: []byte("v")}, {revoked: true}, {shared: true, revoked: true, value: []byte("v")}} {
+		if got := parseNote(n.data()); got.shared != n.shared || got.revoked != n.revoked || string(got.value) != string(n.value) {
+			t.Errorf("parseNote(%q) = %+v", n.data(), got)
+		}
 	}
 }

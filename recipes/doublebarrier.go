@@ -69,7 +69,7 @@ func enterBoth(ctx context.Context, s *coord.Session, path string, n int) (*Ente
 	if n < 1 || n > math.MaxInt32 {
 		return nil, fmt.Errorf("%w: a double barrier for %d", coord.ErrBadArguments, n)
 	}
-	c, err := takePlace(ctx, s, path, n)
+	c, err := enter(ctx, s, path, func(v *coord.View) ([]coord.Op, error) { return admit(v, path, n) })
 	if err != nil {
 		return nil, err
 	}
@@ -79,75 +79,6 @@ func enterBoth(ctx context.Context, s *coord.Session, path string, n int) (*Ente
 		return nil, err
 	}
 	return &Entered{c: c, round: round}, nil
-}
-
-// takePlace puts an entrant into the barrier.
-func takePlace(ctx context.Context, s *coord.Session, path string, n int) (*contender, error) {
-	set, err := s.NewWatchSet(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := &contender{s: s, dir: path, set: set}
-	var opts []coord.ReadOption
-	for {
-		v, err := s.View(ctx, opts...)
-		if err != nil {
-			set.Close()
-			return nil, err
-		}
-		ops, err := admit(v, path, n)
-		switch {
-		case err == nil:
-			if entered, err := c.tryPlace(ctx, ops); entered || err != nil {
-				return c, err
-			}
-		case opts != nil: // nobody is refused by a member that may be behind
-			set.Close()
-			return nil, err
-		}
-		opts = []coord.ReadOption{coord.Linearizable()}
-	}
-}
-
-// tryPlace enters, unless somebody else was faster. After an error, nothing is left
-// behind.
-func (c *contender) tryPlace(ctx context.Context, ops []coord.Op) (entered bool, err error) {
-	results, err := c.s.Multi(ctx, ops...)
-	if err == nil {
-		c.placed(results)
-		return true, nil
-	}
-	if unknown, ok := errors.AsType[*coord.OutcomeError](err); ok {
-		go c.unplace(unknown)
-		return false, err
-	}
-	if overtaken(err) {
-		return false, nil
-	}
-	c.set.Close()
-	return false, err
-}
-
-// overtaken reports whether a write failed because the barrier was another one than
-// the view showed.
-func overtaken(err error) bool {
-	return errors.Is(err, coord.ErrNodeExists) || errors.Is(err, coord.ErrNoNode) || errors.Is(err, coord.ErrBadVersion)
-}
-
-func (c *contender) placed(results []coord.OpResult) {
-	last := results[len(results)-1]
-	c.path, c.czxid = last.Path, last.Stat.Czxid
-}
-
-// unplace deletes the entrant if it came into being after all.
-func (c *contender) unplace(unknown *coord.OutcomeError) {
-	results, err := unknown.Results(c.s.Context())
-	if err != nil {
-		c.set.Close()
-		return // it was refused, or the session has ended, and the znode with it
-	}
-	c.placed(results)
-	c.leaveInBackground()
 }
 
 // admit returns the operations that let one more enter, of which the last creates
@@ -189,9 +120,9 @@ func admit(v *coord.View, path string, n int) ([]coord.Op, error) {
 func awaitFull(ctx context.Context, c *contender, n int) (coord.Stat, error) {
 	for {
 		var r round
-		err := c.register(ctx, func(v *coord.View) (_ string, err error) {
+		err := c.register(ctx, func(v *coord.View) (_ []string, err error) {
 			r, err = roundOf(v, c.dir)
-			return c.dir, err
+			return []string{c.dir}, err
 		})
 		if err != nil || r.full {
 			return r.stat, err
@@ -209,12 +140,8 @@ func awaitFull(ctx context.Context, c *contender, n int) (coord.Stat, error) {
 			}
 			continue
 		}
-		select {
-		case <-c.set.Changed():
-		case <-ctx.Done():
-			return coord.Stat{}, context.Cause(ctx)
-		case <-c.s.Context().Done():
-			return coord.Stat{}, context.Cause(c.s.Context())
+		if err := c.news(ctx); err != nil {
+			return coord.Stat{}, err
 		}
 	}
 }

@@ -1,26 +1,19 @@
 package recipes
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"coord"
 )
 
-// A Leader is who leads an election.
-type Leader struct {
-	Path    string          // of its znode
-	Value   []byte          // what it said of itself
-	Session coord.SessionID // its session
-	Fence   coord.ZXID      // of its term: larger for each later one
-}
-
 // Campaign waits until s leads the election at path. value says who it is, see
-// [Leader]. Candidates lead in the order of their arrival.
+// [Contender]. Candidates lead in the order of their arrival, or of their priority, see
+// [WithPriority].
 //
 // Guarantee: terms do not overlap: of all that were elected at path, at most one is
 // Held at a time, by the clocks of their processes.
@@ -30,32 +23,55 @@ type Leader struct {
 // anybody; guard it.
 //
 // It fails as [Lock] does.
-func Campaign(ctx context.Context, s *coord.Session, path string, value []byte) (*Held, error) {
-	h, err := acquire(ctx, s, path, kindCandidate, []Option{WithValue(value)})
+func Campaign(ctx context.Context, s *coord.Session, path string, value []byte, opts ...Option) (*Held, error) {
+	h, err := campaign(ctx, s, path, append([]Option{WithValue(value)}, opts...))
 	if err != nil {
 		return nil, fmt.Errorf("campaign at %s: %w", path, err)
 	}
 	return h, nil
 }
 
+func campaign(ctx context.Context, s *coord.Session, path string, opts []Option) (*Held, error) {
+	t, err := ticketOf("election", byPriority, opts)
+	if err != nil {
+		return nil, err
+	}
+	return t.acquire(ctx, s, path, t.standIn(path))
+}
+
+// byPriority is the rule of candidates: who is first lets those of a higher priority
+// go before it. Who has been granted is not asked again.
+func byPriority(l *line, place int) verdict {
+	v := alone(l, place)
+	v.passes = v.granted && slices.ContainsFunc(l.all[place+1:], func(e entrant) bool {
+		return e.number > l.all[place].number && l.contends(e)
+	})
+	v.granted = v.granted && !v.passes
+	return v
+}
+
 // CurrentLeader returns who leads the election at path, and false if nobody does: as
-// the local member sees it, unless an option says [coord.Linearizable]. It fails as
+// the local member sees it, unless an option says [coord.Linearizable]. All candidates
+// are told by [Contenders]. It fails as
 // [coord.Session.View] does, for a path that is none, and with [coord.ErrNoAuth] if
 // the directory or the leader's znode may not be read.
-func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coord.ReadOption) (Leader, bool, error) {
+func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coord.ReadOption) (Contender, bool, error) {
+	if err := present(ctx, c); err != nil {
+		return Contender{}, false, err
+	}
 	v, err := c.View(ctx, opts...)
 	if err != nil {
-		return Leader{}, false, err
+		return Contender{}, false, err
 	}
-	l, err := firstContender(v, path, kindCandidate)
+	l, err := leaderOf(v, path)
 	if err != nil || l == nil {
-		return Leader{}, false, err
+		return Contender{}, false, err
 	}
 	return *l, true, nil
 }
 
 // Observe yields who leads the election at path, now and whenever that changes or
-// the leader changes its value; the zero Leader while nobody does. An observer that
+// the leader changes its value; the zero Contender while nobody does. An observer that
 // is slow may miss terms in between, never the latest. The last pair has the reason
 // why it ended, if that was not the loop's own: the cause of ctx, that of the session
 // or Coordinator that c is, or what [CurrentLeader] fails with. It shows what this
@@ -63,17 +79,17 @@ func CurrentLeader(ctx context.Context, c coord.Client, path string, opts ...coo
 //
 // It costs no writes. While somebody leads, an observer is woken by changes of the
 // leader's znode, and hardly by others.
-func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader, error] {
-	return func(yield func(Leader, error) bool) {
-		last := Leader{Fence: math.MaxUint64} // none is like it
+func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Contender, error] {
+	return func(yield func(Contender, error) bool) {
+		last := Contender{Fence: math.MaxUint64} // none is like it
 		err := lookUntil(ctx, c, coord.AllowStale(), func(v *coord.View) ([]coord.Registration, error) {
-			l, err := firstContender(v, path, kindCandidate)
+			l, err := leaderOf(v, path)
 			if err != nil {
 				return nil, err
 			}
 			news := []coord.Registration{{Path: path, Type: coord.DataWatcher}, {Path: path, Type: coord.ChildrenWatcher}}
 			if l == nil {
-				l = &Leader{}
+				l = &Contender{}
 			} else {
 				news = []coord.Registration{{Path: l.Path, Type: coord.DataWatcher}}
 			}
@@ -84,43 +100,32 @@ func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Leader,
 			return news, nil
 		})
 		if err != nil {
-			yield(Leader{}, fmt.Errorf("observe %s: %w", path, err))
+			yield(Contender{}, fmt.Errorf("observe %s: %w", path, err))
 		}
 	}
 }
 
-func (l Leader) same(other Leader) bool {
+func (l Contender) same(other Contender) bool {
 	return l.Fence == other.Fence && string(l.Value) == string(other.Value)
 }
 
-// firstContender returns the contender of a kind that is before all others, or nil.
-func firstContender(v *coord.View, dir string, k kind) (*Leader, error) {
-	names, _, err := v.Children(dir)
-	if errors.Is(err, coord.ErrNoNode) {
+// leaderOf returns who leads an election, or nil.
+func leaderOf(v *coord.View, dir string) (*Contender, error) {
+	f, err := familyIn(v, dir, "election")
+	if err != nil {
+		return nil, err
+	}
+	l, err := lineOf(v, dir, f)
+	if err != nil {
+		return nil, err
+	}
+	first, ok := l.first()
+	if !ok {
 		return nil, nil //nolint:nilnil // nobody is a fine answer
 	}
-	if err != nil {
-		return nil, err
-	}
-	var first string
-	var firstSeq int32
-	for _, name := range names {
-		seq, ok := sequenceOf(name, k.prefix)
-		if !ok || first != "" && !precedes(seq, firstSeq) {
-			continue
-		}
-		if path := join(dir, name); contends(v, path) {
-			first, firstSeq = path, seq
-		}
-	}
-	if first == "" {
-		return nil, nil //nolint:nilnil // as above
-	}
-	data, stat, err := v.Get(first)
-	if err != nil {
-		return nil, err
-	}
-	return &Leader{Path: first, Value: bytes.Clone(data), Session: stat.EphemeralOwner, Fence: stat.Czxid}, nil
+	leader, err := l.contender(first)
+	leader.Holds = true
+	return &leader, err
 }
 
 // RunElected calls f whenever this process leads the election at path, with a
@@ -141,7 +146,7 @@ func firstContender(v *coord.View, dir string, k kind) (*Leader, error) {
 func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(ctx context.Context, h *Held) error, opts ...Option) error {
 	for s := range c.Sessions(ctx) {
 		for s.Context().Err() == nil {
-			h, err := acquire(ctx, s, path, kindCandidate, opts)
+			h, err := campaign(ctx, s, path, opts)
 			switch {
 			case err == nil:
 				if over, err := serve(ctx, h, f); over {

@@ -25,7 +25,7 @@ func TestObserve(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const path = "/services/leader"
 		ctx, cancel := context.WithCancelCause(t.Context())
-		leaders := make(chan recipes.Leader)
+		leaders := make(chan recipes.Contender)
 		ended := make(chan error, 1)
 		go func() {
 			for l, err := range recipes.Observe(ctx, e.Member(3), path) {

@@ -3,6 +3,7 @@ package recipes
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"coord"
@@ -20,39 +21,52 @@ import (
 // whose process has crashed delete what [coord.Session.Ephemerals] finds.
 type Held struct {
 	c      *contender
+	family *family
 	ctx    context.Context // ends with the Held, or when the session's own does
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when guardZnode has returned
 
-	releasing sync.Once     // by the first Release
-	released  chan struct{} // closed when that has returned
-	err       error         // what it returned; written before released is closed
+	asked   chan struct{} // closed when somebody has asked for a release
+	askedOf sync.Once
+
+	releasing atomic.Bool   // by the first Release
+	gone      chan struct{} // closed when it is given back
 }
 
 // newHeld hands out what a contender has got.
-func newHeld(c *contender) *Held {
-	h := &Held{c: c, done: make(chan struct{}), released: make(chan struct{})}
+func newHeld(c *contender, f *family) *Held {
+	h := &Held{c: c, family: f, done: make(chan struct{}), asked: make(chan struct{}), gone: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancelCause(c.s.Context())
 	go h.guardZnode()
 	return h
 }
 
-// guardZnode ends h when its znode is deleted. Until it returns, the contender is
-// its own.
+// guardZnode ends h when its znode is deleted, and tells of what is written into it.
+// Until it returns, the contender is its own.
 func (h *Held) guardZnode() {
 	defer close(h.done)
 	defer func() { h.c.set.Close() }() // of the set that is the last one by then
 	for {
+		if err := h.read(); err != nil {
+			h.cancel(err)
+			return
+		}
 		select {
 		case <-h.c.set.Changed():
-			if err := h.c.stays(h.ctx); err != nil {
-				h.cancel(err)
-				return
-			}
 		case <-h.ctx.Done():
 			return
 		}
 	}
+}
+
+// read fails if the znode is gone, and registers for changes of it.
+func (h *Held) read() error {
+	return h.c.register(h.ctx, func(v *coord.View) ([]string, error) {
+		if data, _, err := v.Get(h.c.path); err == nil && parseNote(data).revoked {
+			h.askedOf.Do(func() { close(h.asked) })
+		}
+		return nil, nil
+	})
 }
 
 // Context ends with h. Its cause is [ErrReleased], [ErrLost], that of the session's
@@ -84,35 +98,52 @@ func (h *Held) Path() string { return h.c.path }
 func (h *Held) Session() *coord.Session { return h.c.s }
 
 // SetValue replaces what was said with [WithValue]. It costs one write, and wakes the
-// waiter behind h. It fails as [coord.Session.SetData] does, with [coord.ErrNoNode] or
-// [coord.ErrBadVersion] when the znode is gone.
+// waiter behind h. It fails with [coord.ErrBadArguments] if the value begins with
+// "__REVOKE__" or "__SHARED__", and as [coord.Session.SetData] does, with
+// [coord.ErrNoNode] or [coord.ErrBadVersion] when the znode is gone.
 func (h *Held) SetValue(ctx context.Context, value []byte) error {
-	_, err := h.c.s.SetData(ctx, h.c.path, value, coord.WithCzxid(h.c.czxid))
-	return err
+	if err := checkValue(value); err != nil {
+		return err
+	}
+	return h.c.rewrite(ctx, func(n note) note { n.value = value; return n })
 }
+
+// ReleaseRequested returns a channel that is closed when somebody has asked for a release, see
+// [RequestRelease]. It costs the holder nothing to ignore that; who asked may go on to
+// [Break].
+func (h *Held) ReleaseRequested() <-chan struct{} { return h.asked }
 
 // Release gives back what is held, in one write. If the ensemble does not answer
 // before ctx ends, Release returns why and goes on in the background until it has
 // succeeded or the session has ended: h is over in any case. That is also what comes
 // of a ctx that is derived from h's own Context. With a session that has ended there
-// is nothing to give back, and Release returns nil. Further calls wait for the first,
-// as long as their own ctx allows, and return the same.
+// is nothing to give back, and Release returns nil. Further calls wait until it is given
+// back, as long as their own ctx allows.
 func (h *Held) Release(ctx context.Context) error {
-	first := false
-	h.releasing.Do(func() { first = true })
-	if first {
-		h.cancel(ErrReleased)
-		<-h.done
-		h.err = h.c.leave(ctx)
-		close(h.released)
-		return h.err
+	if h.releasing.CompareAndSwap(false, true) {
+		return h.release(ctx)
 	}
 	select {
-	case <-h.released:
-		return h.err
+	case <-h.gone:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+func (h *Held) release(ctx context.Context) error {
+	h.cancel(ErrReleased)
+	<-h.done
+	err := h.c.remove(ctx)
+	if err != nil && h.c.s.Context().Err() == nil {
+		go func() {
+			defer close(h.gone)
+			h.c.removeInBackground()
+		}()
+		return err
+	}
+	close(h.gone) // or it ends with the session
+	return nil
 }
 
 // bind returns a context with the values and the end of ctx, that also ends with h.

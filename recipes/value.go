@@ -198,13 +198,10 @@ func (v *Value[T]) check(ctx context.Context) error {
 	if err == nil && data == nil && stat.Cversion > 0 {
 		return fmt.Errorf("%w: it has had children and no value, and may be a container, which vanishes", ErrOtherRecipe)
 	}
-	if err == nil && (string(data) == barrierMark || bytes.HasPrefix(data, []byte(roundHead))) {
-		return fmt.Errorf("%w: its data is that of a barrier", ErrOtherRecipe)
-	}
 	if errors.Is(err, coord.ErrBadArguments) {
 		return err
 	}
-	err = checkDirectory(view, v.path, kind{recipe: "value"})
+	err = checkDirectory(view, v.path, &family{recipe: "value"})
 	if errors.Is(err, coord.ErrNoAuth) {
 		return nil // one may write what one may not read
 	}
