@@ -80,6 +80,8 @@ func (f *family) ruleIn(v *coord.View, dir string) rule {
 	case "semaphore":
 		permits, _, _ := permitsOf(v, dir)
 		return atMost(permits)
+	case "lease": // who waits has none
+		return func(*line, int) verdict { return verdict{} }
 	default:
 		return alone
 	}

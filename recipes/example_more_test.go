@@ -2,8 +2,10 @@ package recipes_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"coord"
 	"coord/recipes"
@@ -104,4 +106,24 @@ func ExampleValue() {
 	// Output:
 	// <nil>
 	// {10} <nil>
+}
+
+func ExampleTakeLease() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	// The report is made once in a day, by whoever comes first. It is not released.
+	for range 3 {
+		l, err := recipes.TryLease(ctx, c, "/daily/report", 24*time.Hour)
+		if errors.Is(err, recipes.ErrTaken) {
+			fmt.Println("was made")
+			continue
+		}
+		fmt.Println("making it:", l.Check() == nil)
+	}
+	// Output:
+	// making it: true
+	// was made
+	// was made
 }
