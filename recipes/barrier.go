@@ -22,15 +22,37 @@ import (
 //
 // It may be used by any number of goroutines.
 type Barrier struct {
-	c    coord.Client
-	path string
+	c       coord.Client
+	path    string
+	foreign bool // any znode at the path is the barrier
+	err     error
 }
 
 // barrierMark is the data of a barrier's znode, to tell it from other recipes'.
 const barrierMark = "barrier"
 
-// NewBarrier returns the barrier at path. It does nothing yet.
-func NewBarrier(c coord.Client, path string) *Barrier { return &Barrier{c: c, path: path} }
+// NewBarrier returns the barrier at path. It does nothing yet. Its only option is
+// [WithLayout] of [CuratorBarrier]: with another one all calls fail with
+// [coord.ErrBadArguments].
+func NewBarrier(c coord.Client, path string, opts ...Option) *Barrier {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	b := &Barrier{c: c, path: path, foreign: o.layout == CuratorBarrier}
+	if o.layout != Coord && !b.foreign || o.value != nil || o.priority != nil || o.weight != nil {
+		b.err = fmt.Errorf("%w: a barrier has no option but the layout %q", coord.ErrBadArguments, CuratorBarrier)
+	}
+	return b
+}
+
+// present fails if the barrier cannot be used.
+func (b *Barrier) present(ctx context.Context) error {
+	if b.err != nil {
+		return b.err
+	}
+	return present(ctx, b.c)
+}
 
 // Set sets the barrier. One that is set stays so. Missing parents are made as
 // containers. It fails as [coord.Coordinator.Create] does, and with [ErrOtherRecipe] if
@@ -44,10 +66,14 @@ func (b *Barrier) Set(ctx context.Context) error {
 }
 
 func (b *Barrier) set(ctx context.Context) error {
-	if err := present(ctx, b.c); err != nil {
+	if err := b.present(ctx); err != nil {
 		return err
 	}
-	_, _, err := b.c.Create(ctx, b.path, []byte(barrierMark), coord.WithContainers())
+	parents := coord.WithContainers()
+	if b.foreign {
+		parents = coord.WithParents()
+	}
+	_, _, err := b.c.Create(ctx, b.path, []byte(barrierMark), parents)
 	if !errors.Is(err, coord.ErrNodeExists) {
 		return err
 	}
@@ -71,7 +97,7 @@ func (b *Barrier) Clear(ctx context.Context) error {
 }
 
 func (b *Barrier) clear(ctx context.Context) error {
-	if err := present(ctx, b.c); err != nil {
+	if err := b.present(ctx); err != nil {
 		return err
 	}
 	v, err := b.c.View(ctx, coord.Linearizable())
@@ -93,7 +119,7 @@ func (b *Barrier) clear(ctx context.Context) error {
 // with that of the end of the client, with [ErrOtherRecipe] if the path is used for
 // something else, and as [coord.Coordinator.View] does.
 func (b *Barrier) Wait(ctx context.Context) error {
-	if err := present(ctx, b.c); err != nil {
+	if err := b.present(ctx); err != nil {
 		return fmt.Errorf("wait for barrier %s: %w", b.path, err)
 	}
 	var first coord.ZXID
@@ -121,7 +147,7 @@ func (b *Barrier) look(v *coord.View) (_ coord.Stat, isSet bool, err error) {
 		return coord.Stat{}, false, nil
 	case err != nil:
 		return coord.Stat{}, false, err
-	case string(data) != barrierMark:
+	case !b.foreign && string(data) != barrierMark:
 		return coord.Stat{}, false, fmt.Errorf("%w: its data is not that of a barrier", ErrOtherRecipe)
 	}
 	return stat, true, nil

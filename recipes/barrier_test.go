@@ -3,6 +3,7 @@ package recipes_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,5 +200,38 @@ func TestBarrierRefuses(t *testing.T) {
 		}
 		must(t, h.Check())
 		mustRelease(t, h)
+	})
+}
+
+// A barrier that Curator or kazoo has set, with whatever data, is one.
+func TestBarrierOfOtherLibraries(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		theirs := recipes.NewBarrier(c, "/barrier", recipes.WithLayout(recipes.CuratorBarrier))
+		if _, _, err := c.Create(t.Context(), "/barrier", []byte("192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := theirs.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Wait = %v while it is set", err)
+		}
+		if err := recipes.NewBarrier(c, "/barrier").Wait(t.Context()); !errors.Is(err, recipes.ErrOtherRecipe) {
+			t.Errorf("Wait in coord's own layout = %v", err)
+		}
+		if err := errors.Join(theirs.Set(t.Context()), theirs.Clear(t.Context()), theirs.Wait(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if got := children(t, c, "/"); strings.Contains(got, "barrier") {
+			t.Errorf("the root has %s", got)
+		}
+		for _, opt := range []recipes.Option{recipes.WithLayout(recipes.KazooLock), recipes.WithValue([]byte{}), recipes.WithPriority(0), recipes.WithWeight(1)} {
+			b := recipes.NewBarrier(c, "/barrier", opt)
+			for _, err := range []error{b.Set(t.Context()), b.Clear(t.Context()), b.Wait(t.Context())} {
+				if !errors.Is(err, coord.ErrBadArguments) {
+					t.Errorf("with an option that barriers have not: %v", err)
+				}
+			}
+		}
 	})
 }

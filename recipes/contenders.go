@@ -135,7 +135,7 @@ func (l *line) contender(e entrant) (Contender, error) {
 func RequestRelease(ctx context.Context, c coord.Client, who Contender) error {
 	err := present(ctx, c)
 	if err == nil {
-		foreign := strings.HasPrefix(path.Base(who.Path), "_")
+		foreign := strings.HasPrefix(path.Base(who.Path), "_c_")
 		err = rewrite(ctx, c, who.Path, who.Fence, func(n note) note {
 			n.revoked = true
 			if foreign {

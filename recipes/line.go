@@ -19,12 +19,20 @@ import (
 // A name is a prefix that only other libraries use, the mark of the family, a number
 // of the recipe's own and a dash if it has one, and the number of the sequence.
 type family struct {
-	recipe   string
-	layout   Layout
-	mark     string // of those that hold alone
-	shared   string // of those that hold together with others that do; "" if there are none
-	prefixed bool   // names begin with 32 hex digits, and may with anything
-	numbered bool   // names may have a number of the recipe's own
+	recipe string
+	layout Layout
+	mark   string // of those that hold alone
+	shared string // of those that hold together with others that do; "" if there are none
+
+	// numbered says that names may have a number of the recipe's own.
+	numbered bool
+	// prefix makes what new names begin with; nil for coord's own, which have none. Those
+	// of others may begin with anything, be of persistent znodes, and have no negative
+	// numbers: other libraries put these in another order.
+	prefix func() string
+	// lasting says that directories are persistent, because another library does not
+	// expect them to vanish.
+	lasting bool
 }
 
 var (
@@ -36,13 +44,24 @@ var (
 	// The first one of a recipe is coord's own.
 	families = []*family{
 		familyLock, familyCandidate, familyPermit, familyLeaseWait,
-		{recipe: "lock", layout: CuratorReadWriteLock, mark: "__WRIT__", shared: "__READ__"},
-		{recipe: "lock", layout: KazooLock, mark: "__lock__", shared: "__rlock__", prefixed: true},
-		{recipe: "election", layout: CuratorLeaderLatch, mark: "latch-"},
-		{recipe: "election", layout: CuratorLeaderSelector, mark: "lock-"},
-		{recipe: "election", layout: KazooLock, mark: "__lock__", prefixed: true},
+		{recipe: "lock", layout: CuratorLock, mark: "lock-", prefix: protection},
+		{recipe: "lock", layout: CuratorReadWriteLock, mark: "__WRIT__", shared: "__READ__", prefix: protection},
+		{recipe: "lock", layout: KazooLock, mark: "__lock__", shared: "__rlock__", prefix: digits, lasting: true},
+		{recipe: "election", layout: CuratorLeaderLatch, mark: "latch-", prefix: protection},
+		{recipe: "election", layout: CuratorLeaderSelector, mark: "lock-", prefix: protection},
+		{recipe: "election", layout: KazooLock, mark: "__lock__", prefix: digits, lasting: true},
 	}
 )
+
+// digits is a prefix as kazoo's.
+func digits() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
+
+// protection is a prefix as Curator's and go-zookeeper's.
+func protection() string { return "_c_" + digits() + "-" }
 
 // familyOf returns the family of a recipe in a layout.
 func familyOf(recipe string, l Layout) (*family, error) {
@@ -60,10 +79,8 @@ func (f *family) name(shared bool, number int) string {
 	if shared {
 		name = f.shared
 	}
-	if f.prefixed {
-		var id [16]byte
-		_, _ = rand.Read(id[:]) // never fails
-		name = hex.EncodeToString(id[:]) + name
+	if f.prefix != nil {
+		name = f.prefix() + name
 	}
 	if number != 0 {
 		name += strconv.Itoa(number) + "-"
@@ -83,7 +100,7 @@ type entrant struct {
 func (f *family) parse(dir, name string) (entrant, bool) {
 	for _, mark := range []string{f.mark, f.shared} {
 		before, rest, ok := cutLast(name, mark)
-		if mark == "" || !ok || before != "" && !f.prefixed && !strings.HasPrefix(before, "_c_") {
+		if mark == "" || !ok || before != "" && f.prefix == nil {
 			continue
 		}
 		e := entrant{shared: mark != f.mark}
@@ -129,20 +146,24 @@ func sequenceOf(digits string) (int32, bool) {
 // range: those of one directory are never 2^31 apart (RFC 1982).
 func precedes(a, b int32) bool { return a-b < 0 }
 
-func (e entrant) compare(other entrant) int {
+// compare orders entrants. Other libraries do not know that numbers start again.
+func (f *family) compare(a, b entrant) int {
 	switch {
-	case precedes(e.seq, other.seq):
+	case f.prefix != nil && a.seq != b.seq:
+		return cmp.Compare(a.seq, b.seq)
+	case precedes(a.seq, b.seq):
 		return -1
-	case precedes(other.seq, e.seq):
+	case precedes(b.seq, a.seq):
 		return 1
 	}
-	return cmp.Compare(e.path, other.path)
+	return cmp.Compare(a.path, b.path)
 }
 
 // A line is the entrants of a directory in a view, in the order of their sequence.
 type line struct {
-	v   *coord.View
-	all []entrant
+	v      *coord.View
+	family *family
+	all    []entrant
 }
 
 // lineOf returns the line in a directory, which is empty if there is none.
@@ -151,13 +172,13 @@ func lineOf(v *coord.View, dir string, f *family) (*line, error) {
 	if err != nil && !errors.Is(err, coord.ErrNoNode) {
 		return nil, err
 	}
-	l := &line{v: v, all: make([]entrant, 0, len(names))}
+	l := &line{v: v, family: f, all: make([]entrant, 0, len(names))}
 	for _, name := range names {
 		if e, ok := f.parse(dir, name); ok {
 			l.all = append(l.all, e)
 		}
 	}
-	slices.SortFunc(l.all, entrant.compare)
+	slices.SortFunc(l.all, f.compare)
 	return l, nil
 }
 
@@ -166,11 +187,11 @@ func (l *line) at(path string) int {
 	return slices.IndexFunc(l.all, func(e entrant) bool { return e.path == path })
 }
 
-// contends reports whether an entrant is a contender: only ephemerals are. What else
-// is called like one would stay for ever.
+// contends reports whether an entrant is a contender. Of coord's own only ephemerals
+// are: what else is called like one would stay for ever.
 func (l *line) contends(e entrant) bool {
 	_, stat, err := l.v.Get(e.path)
-	return err == nil && stat.EphemeralOwner != 0 || errors.Is(err, coord.ErrNoAuth)
+	return err == nil && (stat.EphemeralOwner != 0 || l.family.prefix != nil) || errors.Is(err, coord.ErrNoAuth)
 }
 
 // shares reports whether a contender holds together with others that do: by its

@@ -105,6 +105,9 @@ func tryLock(ctx context.Context, s *coord.Session, path string, shared bool, op
 
 func lockTicket(shared bool, opts []Option) (ticket, error) {
 	t, err := ticketOf("lock", oneOrMany, opts)
+	if err == nil && shared && t.family.shared == "" {
+		return ticket{}, fmt.Errorf("%w: the layout %q has no readers", coord.ErrBadArguments, t.family.layout)
+	}
 	t.shared = shared
 	return t, err
 }

@@ -3,6 +3,8 @@ package recipes
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"path"
 
 	"coord"
 )
@@ -34,6 +36,9 @@ func (t ticket) standIn(dir string) admission {
 		if err := checkDirectory(v, dir, t.family); err != nil {
 			return nil, err
 		}
+		if t.family.lasting {
+			return []coord.Op{t.op(dir, coord.WithParents())}, nil
+		}
 		return []coord.Op{t.op(dir, coord.WithContainers())}, nil
 	}
 }
@@ -45,6 +50,14 @@ func (t ticket) acquire(ctx context.Context, s *coord.Session, dir string, admit
 		return nil, err
 	}
 	return (&stander{c, t}).acquire(ctx)
+}
+
+// checkOwnNumber fails if a stander's number is not in the order of other libraries.
+func (s *stander) checkOwnNumber() error {
+	if e, ok := s.family.parse(s.dir, path.Base(s.path)); ok && e.seq < 0 && s.family.prefix != nil {
+		return fmt.Errorf("%w: the number of %s, in the order of other libraries", coord.ErrOverflow, s.path)
+	}
+	return nil
 }
 
 // tryAcquire stands in line only if it looks as if it were granted at once, and does
@@ -117,6 +130,9 @@ func (s *stander) await(ctx context.Context) (verdict, error) {
 // and for the stander's own znode.
 func (s *stander) judge(ctx context.Context) (verdict, error) {
 	var says verdict
+	if err := s.checkOwnNumber(); err != nil {
+		return says, err
+	}
 	err := s.register(ctx, func(v *coord.View) ([]string, error) {
 		l, err := lineOf(v, s.dir, s.family)
 		if err != nil {
