@@ -14,14 +14,14 @@ DURATION ?= 0
 # Platforms that must compile and link. Only Linux is tested.
 CROSS := linux/arm64 darwin/arm64 windows/amd64
 
-# Nested modules with code of ours in them.
-MODULES := $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
+# Nested modules with code of ours in them, however deep.
+MODULES := $(filter-out tools,$(patsubst %/go.mod,%,$(shell find * -mindepth 1 -name go.mod | sort)))
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: check
 check: ## all that CI runs, without installing anything
@@ -100,6 +100,10 @@ bench-engine: ## measure the engine on this machine
 .PHONY: bench-sessions
 bench-sessions: ## measure what a million sessions cost; needs some 4 GB of memory and 2 minutes
 	cd bench && go run ./sessions
+
+.PHONY: bench-contention
+bench-contention: ## measure a lock that many want beside one of etcd; takes some 7 minutes
+	cd bench/contention && go run .
 
 .PHONY: quickstart
 quickstart: ## run the README's first program

@@ -24,6 +24,7 @@ func init() {
 		// A request that is refused shows in Status; the caller asks again.
 		_ = g.host.TransferLeadership(g.ctx, replica.GroupID(g.id), replica.MemberID(g.member))
 	}
+	private.Applied = func(c any) uint64 { return c.(*Coordinator).root.pub.Load().index }
 	private.Snapshot = func(c any) error {
 		g := c.(*Coordinator).root
 		_, err := g.host.Snapshot(g.ctx, replica.GroupID(g.id))

@@ -30,4 +30,9 @@ var (
 
 	// Snapshot has a *coord.Coordinator save a snapshot and cut its log.
 	Snapshot func(c any) error
+
+	// Applied returns the index of the log entry that a *coord.Coordinator has applied
+	// last: how many rounds of raft there were. It is 0 behind a snapshot that it was
+	// sent or started from, until it applies an entry.
+	Applied func(c any) uint64
 )
