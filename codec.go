@@ -343,7 +343,7 @@ func (e *encoder) op(o *op) {
 		e.acl(o.acl)
 	case opAdd:
 		e.int(o.delta)
-	case opCheckChildren:
+	case opCheckChildren, opCheckFewerChildren:
 		e.int(int64(o.count))
 	case opDelete, opCheck, opCheckAbsent:
 		e.null()
@@ -370,7 +370,7 @@ func (d *decoder) op(o *op) {
 		o.acl = d.acl()
 	case opAdd:
 		o.delta = d.int()
-	case opCheckChildren:
+	case opCheckChildren, opCheckFewerChildren:
 		o.count = d.int32()
 	case opDelete, opCheck, opCheckAbsent:
 		d.null()

@@ -139,19 +139,21 @@ type reap struct {
 type opKind uint8
 
 const (
-	opCreate        opKind = 1
-	opDelete        opKind = 2
-	opSetData       opKind = 3
-	opSetACL        opKind = 4
-	opCheck         opKind = 5
-	opCheckAbsent   opKind = 6
-	opCheckChildren opKind = 7
-	opAdd           opKind = 8
+	opCreate             opKind = 1
+	opDelete             opKind = 2
+	opSetData            opKind = 3
+	opSetACL             opKind = 4
+	opCheck              opKind = 5
+	opCheckAbsent        opKind = 6
+	opCheckChildren      opKind = 7
+	opAdd                opKind = 8
+	opCheckFewerChildren opKind = 9
 )
 
 var opNames = map[opKind]string{
 	opCreate: "create", opDelete: "delete", opSetData: "setData", opSetACL: "setACL", opCheck: "check",
 	opCheckAbsent: "checkAbsent", opCheckChildren: "checkChildren", opAdd: "add",
+	opCheckFewerChildren: "checkFewerChildren",
 }
 
 func (k opKind) String() string {
@@ -172,7 +174,7 @@ type op struct {
 	version int32       // AnyVersion: no condition
 	czxid   ZXID        // 0: no condition
 	delta   int64       // add
-	count   int32       // checkChildren
+	count   int32       // checkChildren, checkFewerChildren
 	parents parentsMode // create
 }
 

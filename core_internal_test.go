@@ -54,7 +54,7 @@ import (
 //	set PATH DATA [version=N] [czxid=Z]
 //	delete | check PATH [version=N] [czxid=Z]
 //	absent PATH
-//	children PATH N [version=N]
+//	children | fewer PATH N [version=N] [czxid=Z]
 //	add PATH N [version=N]
 //	setacl PATH A [version=N]
 //
@@ -395,6 +395,8 @@ func (sc *script) op(l line) op {
 		o.kind = opCheckAbsent
 	case "children":
 		o.kind, o.count = opCheckChildren, int32(sc.number(sc.word(l, 1)))
+	case "fewer":
+		o.kind, o.count = opCheckFewerChildren, int32(sc.number(sc.word(l, 1)))
 	case "add":
 		o.kind, o.delta = opAdd, sc.number(sc.word(l, 1))
 	case "setacl":

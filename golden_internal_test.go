@@ -137,6 +137,7 @@ func goldenCommands() map[string]*command {
 		"op-check":             one(op{kind: opCheck}),
 		"op-check-absent":      one(op{kind: opCheckAbsent}),
 		"op-check-children":    one(op{kind: opCheckChildren, count: -7}),
+		"op-check-fewer":       one(op{kind: opCheckFewerChildren, count: 1<<31 - 1}),
 		"op-add":               one(op{kind: opAdd, delta: -1 << 63}),
 		"request-multi": batch(request{kind: requestMulti, ops: []op{
 			{kind: opCheck, path: "/a", version: AnyVersion}, {kind: opDelete, path: "/b", version: 4},

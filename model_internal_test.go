@@ -451,7 +451,7 @@ func (m *model) op(r *request, o *op) opResult {
 		return opResult{code: m.delete(r, o)}
 	case opSetACL:
 		return m.setACL(r, o)
-	case opSetData, opCheck, opCheckAbsent, opCheckChildren, opAdd:
+	case opSetData, opCheck, opCheckAbsent, opCheckChildren, opCheckFewerChildren, opAdd:
 	}
 	if !modelPathOK(o.path) {
 		return opResult{code: -8}
@@ -463,7 +463,7 @@ func (m *model) op(r *request, o *op) opResult {
 		}
 		return opResult{code: -101}
 	}
-	needs := map[opKind]Perm{opSetData: 2, opAdd: 2, opCheck: 1, opCheckAbsent: 1, opCheckChildren: 1}[o.kind]
+	needs := map[opKind]Perm{opSetData: 2, opAdd: 2, opCheck: 1, opCheckAbsent: 1, opCheckChildren: 1, opCheckFewerChildren: 1}[o.kind]
 	fits := (o.version == -1 || o.version == n.stat.Version) && (o.czxid == 0 || o.czxid == n.stat.Czxid)
 	switch {
 	case !modelAllows(n.acl, r.identities, needs), o.kind == opAdd && !modelAllows(n.acl, r.identities, 1):
@@ -472,7 +472,8 @@ func (m *model) op(r *request, o *op) opResult {
 		return opResult{code: -110}
 	case o.kind == opSetData && len(o.data) > len(n.data) && m.spaceLow():
 		return opResult{code: -1003}
-	case !fits, o.kind == opCheckChildren && int(o.count) != len(n.children):
+	case !fits, o.kind == opCheckChildren && int(o.count) != len(n.children),
+		o.kind == opCheckFewerChildren && len(n.children) >= int(o.count):
 		return opResult{code: -103}
 	case o.kind == opSetData:
 		m.set(r, n, o.path, o.data)

@@ -463,7 +463,7 @@ func (g *generator) op() op {
 	case n < 88:
 		o.kind = opCheckAbsent
 	case n < 92:
-		o.kind, o.count = opCheckChildren, int32(g.r.IntN(3))
+		o.kind, o.count = pick(g, opCheckChildren, opCheckFewerChildren), int32(g.r.IntN(3))
 	default:
 		o.kind, o.delta = opAdd, int64(g.r.IntN(2000)-1000)
 	}

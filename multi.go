@@ -66,6 +66,17 @@ func CheckChildrenOp(path string, n int32, opts ...CheckOption) Op {
 	return Op{o}
 }
 
+// CheckFewerChildrenOp changes nothing and fails with [ErrBadVersion] unless the
+// znode has fewer than n children. In front of a CreateOp it is a bound on their
+// number that no two writers can pass at once.
+func CheckFewerChildrenOp(path string, n int32, opts ...CheckOption) Op {
+	o := op{kind: opCheckFewerChildren, path: path, count: n, version: AnyVersion}
+	for _, opt := range opts {
+		opt.applyCheck(&o)
+	}
+	return Op{o}
+}
+
 // AddOp adds delta to the data of a znode, which is a decimal 64-bit number, or
 // null or empty for zero. [OpResult.Value] is the sum. It fails with
 // [ErrNotANumber] or [ErrOverflow].

@@ -29,7 +29,7 @@ func (x *execution) op(o *op) opResult {
 		return x.check(o)
 	case opCheckAbsent:
 		return x.checkAbsent(o)
-	case opCheckChildren:
+	case opCheckChildren, opCheckFewerChildren:
 		return x.checkChildren(o)
 	case opAdd:
 		return x.add(o)
@@ -324,12 +324,18 @@ func (x *execution) checkAbsent(o *op) opResult {
 	return opResult{code: code}
 }
 
+// checkChildren compares the number of children with that of o, which is the one
+// to be or the one to stay below.
 func (x *execution) checkChildren(o *op) opResult {
 	_, n, code := x.target(o.path, PermRead)
-	switch {
-	case code != codeOK:
+	if code != codeOK {
 		return opResult{code: code}
-	case n.children != o.count || !o.matches(n, n.version):
+	}
+	fits := n.children == o.count
+	if o.kind == opCheckFewerChildren {
+		fits = n.children < o.count
+	}
+	if !fits || !o.matches(n, n.version) {
 		return opResult{code: ErrBadVersion}
 	}
 	return opResult{stat: n.stat()}
