@@ -47,6 +47,25 @@ func (v *View) Children(path string) ([]string, Stat, error) {
 	return names, stat, nil
 }
 
+// ChildrenAfter yields the names of the children of a znode that come behind after,
+// whether or not there is a child of that name, in their order; all of them behind the
+// empty name. A step costs no more in a znode with a million children than in one with
+// ten. Nothing is yielded if there is no znode at path or the reader may not read it;
+// [View.Get] tells which.
+func (v *View) ChildrenAfter(path, after string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if _, code := v.s.readable(path, v.identities); code != codeOK {
+			return
+		}
+		k, _ := keyOf(path)
+		for name := range v.s.tree.childrenAfter(k, after) {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
 // A Znode is one step of a [View.Walk].
 type Znode struct {
 	Path string
