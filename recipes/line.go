@@ -294,6 +294,8 @@ func recipeOf(data []byte) string {
 		return "double barrier"
 	case strings.HasPrefix(text, permitsHead):
 		return "semaphore"
+	case text == queueMark:
+		return "queue"
 	}
 	return ""
 }

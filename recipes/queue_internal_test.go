@@ -1,0 +1,183 @@
+package recipes
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"coord"
+	"coord/coordtest"
+	"coord/internal/bubble"
+)
+
+func inBubble(t *testing.T, test func(t *testing.T, e *coordtest.Ensemble)) {
+	t.Helper()
+	bubble.Run(t, func(t *testing.T) {
+		test(t, coordtest.NewEnsemble(t, 3, coordtest.WithElectionTimeout(2*time.Second)))
+	})
+}
+
+// A put wakes the first of all takers that wait in the ensemble and no other one, and
+// the items that are settled meanwhile wake none: Curator's queues had each consumer
+// look at everything whenever anything changed.
+func TestQueueWakesOne_Netflix173(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		var first, moved atomic.Int64
+		queue := func(c coord.Client) *Queue[int] {
+			q := NewQueue(c, "/q", coord.JSON[int]())
+			q.onWake = func(standing bool) {
+				if standing {
+					first.Add(1)
+				} else {
+					moved.Add(1)
+				}
+			}
+			return q
+		}
+		c := e.Member(1)
+		q := queue(c)
+		const takers, busy = 20, 50
+		for i := range busy {
+			if err := q.Put(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held, err := q.TakeBatch(t.Context(), c.Session(), busy)
+		if err != nil || len(held) != busy {
+			t.Fatal(held, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var got atomic.Int64
+		var all sync.WaitGroup
+		for i := range takers {
+			c := e.Member(i%3 + 1)
+			all.Go(func() {
+				d, err := queue(c).Take(ctx, c.Session())
+				if err == nil {
+					got.Add(1)
+					err = d.Ack(ctx)
+				}
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		expect := func(what string, wantFirst, wantMoved, wantGot int64) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if first.Load() != wantFirst || moved.Load() != wantMoved || got.Load() != wantGot {
+				t.Errorf("%s: %d woken as the first, %d behind it, %d items taken; want %d, %d and %d",
+					what, first.Load(), moved.Load(), got.Load(), wantFirst, wantMoved, wantGot)
+			}
+			first.Store(0)
+			moved.Store(0)
+			got.Store(0)
+		}
+		expect("nothing happened", 0, 0, 0)
+		for _, d := range held[1:] {
+			if err := d.Ack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect("49 items were acknowledged", 0, 0, 0)
+		if err := q.Put(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		expect("an item was put", 1, 1, 1)
+		if err := held[0].Nack(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		expect("an item was given back", 1, 1, 1)
+		cancel()
+		all.Wait()
+	})
+}
+
+// Before the numbers at the ends of names start again at the other end of their range,
+// items go on another shelf: their order survives.
+func TestQueueOrderSurvivesTheSequence(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[string](), WithBound(30))
+		q.shelfSize = 3
+		take := func(want string) {
+			t.Helper()
+			d, err := q.TryTake(t.Context(), c.Session())
+			if err != nil || d.Value != want {
+				t.Fatalf("TryTake = %v, %v, want %s", d, err, want)
+			}
+			if err := d.Ack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put := func(value string, opts ...PutOption) {
+			t.Helper()
+			if err := q.Put(t.Context(), value, opts...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 20 {
+			put(fmt.Sprint("b", i))
+		}
+		put("a0", Priority(1))
+		put("c0", Priority(-1))
+		put("a1", Priority(1))
+		put("b20", Delay(time.Millisecond))
+		time.Sleep(time.Second)
+		put("b21", Delay(time.Millisecond))
+		time.Sleep(time.Second)
+		s, err := q.look(t.Context(), c)
+		if err != nil || len(s.shelves) != 8 {
+			t.Fatalf("%d shelves, %v", len(s.shelves), err)
+		}
+		for i := range 5 {
+			put(fmt.Sprint("d", i), Priority(-2))
+		}
+		if err := q.Put(t.Context(), "full"); err == nil {
+			t.Error("there is no bound over several shelves")
+		}
+		take("a0")
+		take("a1")
+		for i := range 22 {
+			take(fmt.Sprint("b", i))
+		}
+		take("c0")
+		for i := range 5 {
+			take(fmt.Sprint("d", i))
+		}
+	})
+}
+
+func TestQueueNames(t *testing.T) {
+	for _, name := range []string{"0000-0000000000", "2000-2147483647", "1000--2147483648"} {
+		if _, ok := priorityOf(name); !ok {
+			t.Errorf("%s is the name of no item", name)
+		}
+	}
+	for _, name := range []string{"", "-", "2001-0000000000", "000-0000000000", "0000-000000000", "0000-x000000000", "+000-0000000000", "0000-4294967296"} {
+		if _, ok := priorityOf(name); ok {
+			t.Errorf("%s is the name of an item", name)
+		}
+	}
+	for _, p := range []int{-maxPriority, -1, 0, 1, maxPriority} {
+		if got, ok := priorityOf(itemPrefix(p) + "0000000007"); !ok || got != p {
+			t.Errorf("the priority %d is read as %d", p, got)
+		}
+		if due, got, ok := dueOf(duePrefix(17, p) + "0000000007"); !ok || got != p || due != 17 {
+			t.Errorf("due at 17 with the priority %d is read as %d, %d", p, due, got)
+		}
+	}
+	for _, data := range []string{"", "\n", "0 \n", "0000000000\n", "0000000000 x", "-000000001 \n", "9999999999 \n"} {
+		if e, err := parseEntry([]byte(data)); err == nil {
+			t.Errorf("%q is read as %+v", data, e)
+		}
+	}
+	e := entry{3, "an id", []byte("a\nb")}
+	if got, err := parseEntry(e.data()); err != nil || got.deliveries != 3 || got.id != "an id" || string(got.value) != "a\nb" {
+		t.Errorf("%+v is read as %+v, %v", e, got, err)
+	}
+}
