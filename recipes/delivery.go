@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"coord"
@@ -32,6 +33,7 @@ type Delivery[T any] struct {
 	cancel   context.CancelCauseFunc
 	watching sync.Once
 
+	givingUp atomic.Bool   // it is not held any more, whether or not its znode is there
 	settling chan struct{} // holds 1: who has it settles
 	done     settlement    // guarded by settling
 	doing    settlement    // guarded by settling; what unknown was to do
@@ -131,8 +133,8 @@ func (d *Delivery[T]) Ack(ctx context.Context, also ...coord.Op) error {
 // or at once: then in its old place, so that it may be the very next one. If it was
 // delivered as often as it may be, it becomes a dead letter.
 //
-// It fails as Ack does, and is tried again in the background then until the session has
-// ended.
+// d has ended in any case, before anybody else can have the item. Nack fails as Ack does,
+// and is tried again in the background then until the session has ended.
 func (d *Delivery[T]) Nack(ctx context.Context, after time.Duration) error {
 	ops := func(ctx context.Context) ([]coord.Op, error) { return d.nackOps(ctx, after) }
 	if most := d.q.maxDeliveries; most > 0 && d.deliveries >= most {
@@ -194,6 +196,10 @@ func (d *Delivery[T]) rejectOps(ctx context.Context) ([]coord.Op, error) {
 
 // giveUp settles, and goes on in the background with what is not answered.
 func (d *Delivery[T]) giveUp(ctx context.Context, to settlement, ops func(context.Context) ([]coord.Op, error)) error {
+	if d.Check() == nil {
+		d.givingUp.Store(true)
+		d.cancel(ErrSettled)
+	}
 	err := d.settle(ctx, to, ops)
 	if err == nil || d.over(err) {
 		return err
@@ -229,6 +235,8 @@ func (d *Delivery[T]) settle(ctx context.Context, to settlement, ops func(contex
 		return nil
 	case d.done != unsettled:
 		return fmt.Errorf("%w: it was %s", ErrSettled, d.done)
+	case to == acknowledged && d.givingUp.Load():
+		return fmt.Errorf("%w: it is being given back", ErrSettled)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}

@@ -39,8 +39,10 @@ func TestDeliveryIsFenced_kazooHoldsLock(t *testing.T) {
 		if _, err := c.Multi(t.Context(), old.Guard(), coord.CreateOp("/two", nil)); !errors.Is(err, coord.ErrBadVersion) {
 			t.Errorf("a guarded write of the old one = %v", err)
 		}
+		if err := old.Ack(t.Context(), coord.CreateOp("/three", nil)); !errors.Is(err, recipes.ErrLost) {
+			t.Errorf("Ack of the old one = %v", err)
+		}
 		for what, settle := range map[string]func() error{
-			"Ack":           func() error { return old.Ack(t.Context(), coord.CreateOp("/three", nil)) },
 			"Nack":          func() error { return old.Nack(t.Context(), 0) },
 			"Nack with one": func() error { return old.Nack(t.Context(), time.Hour) },
 			"Reject":        func() error { return old.Reject(t.Context()) },
@@ -160,7 +162,7 @@ func TestQueueDelay(t *testing.T) {
 		got := takeInBackground(t.Context(), q, s)
 		waiting(t, c, "/q/takers", 1)
 		start := time.Now()
-		mustPut(t, newQueue(e.Member(2)), "hour", recipes.Delay(time.Hour))
+		mustPut(t, newQueue(e.Member(2)), "late", recipes.Delay(5*time.Minute))
 		mustPut(t, newQueue(e.Member(2)), "second", recipes.Delay(time.Second))
 		mustLen(t, q, 2)
 		o := <-got
@@ -183,8 +185,8 @@ func TestQueueDelay(t *testing.T) {
 			t.Errorf("it came after %v, for the %dth time", time.Since(now), d.Deliveries())
 		}
 		mustAck(t, d)
-		time.Sleep(time.Hour)
-		mustAck(t, mustTake(t, q, s, "hour"))
+		time.Sleep(5 * time.Minute)
+		mustAck(t, mustTake(t, q, s, "late"))
 		mustLen(t, q, 1)
 	})
 }
@@ -378,13 +380,15 @@ func TestDeliveryUnknownOutcome(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustCreateAt(t, c, "/n")
-		for name, settle := range map[string]func(ctx context.Context, d *recipes.Delivery[string]) error{
-			"Ack": func(ctx context.Context, d *recipes.Delivery[string]) error {
-				return d.Ack(ctx, coord.AddOp("/n", 1))
-			},
-			"Nack":   func(ctx context.Context, d *recipes.Delivery[string]) error { return d.Nack(ctx, time.Second) },
-			"Reject": func(ctx context.Context, d *recipes.Delivery[string]) error { return d.Reject(ctx) },
+		for _, test := range []struct {
+			name   string
+			settle func(ctx context.Context, d *recipes.Delivery[string]) error
+		}{
+			{"Ack", func(ctx context.Context, d *recipes.Delivery[string]) error { return d.Ack(ctx, coord.AddOp("/n", 1)) }},
+			{"Reject", func(ctx context.Context, d *recipes.Delivery[string]) error { return d.Reject(ctx) }},
+			{"Nack", func(ctx context.Context, d *recipes.Delivery[string]) error { return d.Nack(ctx, time.Second) }},
 		} {
+			name, settle := test.name, test.settle
 			mustPut(t, q, name)
 			d := mustTake(t, newQueue(follower), s, name)
 			e.Isolate(follower)
@@ -407,9 +411,10 @@ func TestDeliveryUnknownOutcome(t *testing.T) {
 			eventually(t, "the delivery to be settled", func() bool { return errors.Is(d.Check(), recipes.ErrSettled) })
 		}
 		mustAck(t, mustTake(t, q, newSession(t, c), "Nack"))
-		if letters, err := q.DeadLetters(t.Context(), coord.Linearizable()); err != nil || len(letters) != 1 {
-			t.Errorf("DeadLetters = %v, %v", letters, err)
-		}
+		eventually(t, "the dead letter", func() bool {
+			letters, err := q.DeadLetters(t.Context(), coord.Linearizable())
+			return err == nil && len(letters) == 1
+		})
 		if data, _, err := c.Get(t.Context(), "/n"); err != nil || string(data) != "1" {
 			t.Errorf("acknowledged %s times: %v", data, err)
 		}

@@ -31,8 +31,9 @@ var (
 // delivered again if it is given back and if the session of its taker ends, so maybe
 // more than once; but only the one that has it can acknowledge it, and an [Delivery.Ack]
 // together with other writes happens with them or not at all. Items of a larger priority
-// come first, those of the same one in the order in which they were put; takers that
-// want the same item at once may get them up to some places out of order.
+// come first, those of the same one in the order in which they were put. Takers that
+// were in each other's way within the last second may get items of one priority out of
+// order, by at most 256 places.
 // Cost: one write to put, one to take and one to acknowledge; one more for a taker that
 // has to wait, for an item with a delay and for one that dies. Takers wait in a line of
 // which the first alone looks at the items, so a put wakes one of all of them.
@@ -51,10 +52,12 @@ type Queue[T any] struct {
 	codec coord.Codec[T]
 	queueOptions
 
-	shelfSize int32                 // shelfSize but in tests
-	onWake    func(standing bool)   // for tests: a taker has woken up, as the first in the line or because it may be
-	mu        sync.Mutex            // a leaf
-	claiming  map[string]coord.ZXID // guarded by mu; the items that are about to be taken here
+	shelfSize int32               // shelfSize but in tests
+	onWake    func(standing bool) // for tests: a taker has woken up, as the first in the line or because it may be
+
+	mu       sync.Mutex            // a leaf
+	claiming map[string]coord.ZXID // guarded by mu; the items that are about to be taken here
+	crowd    crowd                 // guarded by mu
 }
 
 type queueOptions struct {

@@ -224,7 +224,7 @@ func TestQueueManyConsumers_CURATOR605(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const items = 150
 		var mu sync.Mutex
-		holders := map[string]context.Context{}
+		holders := map[string]*recipes.Delivery[string]{}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var all sync.WaitGroup
@@ -241,10 +241,11 @@ func TestQueueManyConsumers_CURATOR605(t *testing.T) {
 					return err
 				}
 				mu.Lock()
-				if other := holders[d.Value]; other != nil && other.Err() == nil {
+				if other := holders[d.Value]; other != nil && other.Check() == nil {
 					t.Errorf("%s is delivered to two at once", d.Value)
 				}
-				holders[d.Value] = d.Context()
+				holders[d.Value] = d
+				_ = d.Context() // watches
 				mu.Unlock()
 				switch {
 				case i%5 == 4:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -333,7 +334,7 @@ func (s *stock) buryOps(it item, deliveries int) []coord.Op {
 func (s *stock) roomOps(dir string, bound int) ([]coord.Op, error) {
 	room := bound
 	others := make([]string, 0, len(s.shelves)+1)
-	for _, other := range append(others, append(s.shelves[:len(s.shelves):len(s.shelves)], s.dir(delayedDir))...) {
+	for _, other := range append(others, append(slices.Clip(s.shelves), s.dir(delayedDir))...) {
 		room -= s.count(other)
 		if other != dir {
 			others = append(others, other)

@@ -78,8 +78,7 @@ type taker[T any] struct {
 	first bool // it stands there as the first
 	set   *coord.WatchSet
 
-	collisions int // in a row
-	forbidden  map[string]bool
+	forbidden map[string]bool // items that s may not take
 }
 
 func (t *taker[T]) run(ctx context.Context) ([]*Delivery[T], error) {
@@ -147,9 +146,15 @@ func (t *taker[T]) step(ctx context.Context, s *stock) ([]*Delivery[T], next, er
 			return nil, again, t.tidy(ctx, ops)
 		}
 	}
-	free := t.q.avoidClaimed(t.choose(s, ahead))
+	t.q.mu.Lock()
+	spread := t.q.crowd.spread()
+	t.q.mu.Unlock()
+	free := t.choose(s, ahead, spread, t.q.isClaimed)
+	if len(free) == 0 { // those who claim may fail, and nobody would hear of it
+		free = t.choose(s, ahead, spread, func(item) bool { return false })
+	}
 	if len(free) > 0 {
-		ds, err := t.claim(ctx, s, t.pick(free))
+		ds, err := t.claim(ctx, s, t.pick(free, spread))
 		return ds, again, err
 	}
 	if !t.waits {
@@ -200,15 +205,14 @@ func (t *taker[T]) promoteOps(s *stock) []coord.Op {
 // maxPromotedBytes keeps a Multi far from its limit.
 const maxPromotedBytes = 1 << 20
 
-// choose returns items that could be taken, behind as many as those ahead will take. It
-// is more than is to be taken if others were faster before, but not of a smaller
-// priority: so that not all who come at once want the same.
-func (t *taker[T]) choose(s *stock, ahead int) []item {
-	want := max(t.limit, 1<<min(t.collisions, 6))
+// choose returns items that could be taken, behind as many as those ahead will take. In
+// a crowd it is more than is to be taken, but not of a smaller priority.
+func (t *taker[T]) choose(s *stock, ahead, spread int, avoid func(item) bool) []item {
+	want := max(t.limit, spread)
 	var free []item
 	for it := range s.free() {
 		switch {
-		case t.forbidden[it.path]:
+		case t.forbidden[it.path], avoid(it):
 		case ahead > 0:
 			ahead--
 		case len(free) >= t.limit && it.priority != free[0].priority:
@@ -224,30 +228,47 @@ func (t *taker[T]) choose(s *stock, ahead int) []item {
 }
 
 // pick returns those to be taken now.
-func (t *taker[T]) pick(free []item) []item {
+func (t *taker[T]) pick(free []item, spread int) []item {
 	n := min(t.limit, len(free))
 	from := 0
-	if t.collisions > 0 {
+	if spread > 1 {
 		from = rand.IntN(len(free) - n + 1)
 	}
 	return free[from : from+n]
 }
 
-// avoidClaimed leaves out items that are about to be taken by others of this process,
-// unless nothing would be left: they may fail, and nobody would hear of it.
-func (q *Queue[T]) avoidClaimed(free []item) []item {
+// A crowd is how much takers of all members have been in each other's way of late: so
+// they do not all want the first item, of which one alone would get it.
+type crowd struct {
+	heat int
+	last time.Time
+}
+
+const (
+	coolDown = time.Second
+	maxHeat  = 64 // 8 for each doubling
+)
+
+// spread returns among how many items one is to be drawn.
+func (c *crowd) spread() int {
+	if time.Since(c.last) > coolDown {
+		c.heat = 0
+	}
+	return 1 << (c.heat / 8)
+}
+
+func (c *crowd) collided() {
+	c.spread() // forgets what is long ago
+	c.heat, c.last = min(c.heat+8, maxHeat), time.Now()
+}
+
+func (c *crowd) passed() { c.heat = max(c.heat-1, 0) }
+
+// isClaimed reports whether an item is about to be taken by others of this process.
+func (q *Queue[T]) isClaimed(it item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var left []item
-	for _, it := range free {
-		if q.claiming[it.path] != it.stat.Czxid {
-			left = append(left, it)
-		}
-	}
-	if left == nil {
-		return free
-	}
-	return left
+	return q.claiming[it.path] == it.stat.Czxid
 }
 
 // claim takes items, all or none.
@@ -265,9 +286,9 @@ func (t *taker[T]) claim(ctx context.Context, s *stock, items []item) ([]*Delive
 	if t.place != "" {
 		ops = append(ops, coord.DeleteOp(t.place, coord.WithCzxid(t.czxid)))
 	}
-	t.q.announce(items, true)
+	t.q.begin(items)
 	results, err := t.s.Multi(ctx, ops...)
-	t.q.announce(items, false)
+	t.q.end(items, outdated(err))
 	if err != nil {
 		return nil, t.refused(items, err)
 	}
@@ -278,16 +299,26 @@ func (t *taker[T]) claim(ctx context.Context, s *stock, items []item) ([]*Delive
 	return ds, nil
 }
 
-// announce says which items are about to be taken.
-func (q *Queue[T]) announce(items []item, begins bool) {
+// begin says which items are about to be taken.
+func (q *Queue[T]) begin(items []item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
-		if begins {
-			q.claiming[it.path] = it.stat.Czxid
-		} else {
-			delete(q.claiming, it.path)
-		}
+		q.claiming[it.path] = it.stat.Czxid
+	}
+}
+
+// end takes that back, and says whether others were faster.
+func (q *Queue[T]) end(items []item, collided bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range items {
+		delete(q.claiming, it.path)
+	}
+	if collided {
+		q.crowd.collided()
+	} else {
+		q.crowd.passed()
 	}
 }
 
@@ -298,7 +329,6 @@ func (t *taker[T]) refused(items []item, err error) error {
 		return err
 	}
 	if outdated(err) {
-		t.collisions++
 		return nil
 	}
 	failed, ok := errors.AsType[*coord.MultiError](err)
