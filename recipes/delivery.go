@@ -196,7 +196,7 @@ func (d *Delivery[T]) rejectOps(ctx context.Context) ([]coord.Op, error) {
 
 // giveUp settles, and goes on in the background with what is not answered.
 func (d *Delivery[T]) giveUp(ctx context.Context, to settlement, ops func(context.Context) ([]coord.Op, error)) error {
-	if d.Check() == nil {
+	if d.ctx.Err() == nil {
 		d.givingUp.Store(true)
 		d.cancel(ErrSettled)
 	}

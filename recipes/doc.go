@@ -1,5 +1,5 @@
 // Package recipes has what is built on coord's tree: locks, elections, barriers,
-// counters and values so far.
+// counters, values, queues and topics so far.
 //
 // A lock or an election puts an ephemeral sequential znode into a directory for each
 // contender, and who holds what follows from the order of those znodes. The local
@@ -15,8 +15,8 @@
 // One-shot recipes take a [coord.Session], and what they hand out ends with it.
 // Lasting ones, such as [RunElected], take a [coord.Coordinator] and go on with its
 // next session.
-// What belongs to no session, such as a [Barrier], a [Counter] or a [Value], takes any
-// [coord.Client].
+// What belongs to no session, such as a [Barrier], a [Counter], a [Value], a [Topic] or a
+// [Queue], takes any [coord.Client]; the items of a queue are taken for a session.
 //
 // Everything may be called concurrently.
 package recipes

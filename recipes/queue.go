@@ -29,21 +29,22 @@ var (
 // Guarantee: an item whose Put was acknowledged is in the queue until it is
 // acknowledged or discarded, and at any time at most one session has it. It is
 // delivered again if it is given back and if the session of its taker ends, so maybe
-// more than once; but only the one that has it can acknowledge it, and an [Delivery.Ack]
+// more than once; but only the one that has it can acknowledge it, and [Delivery.Ack]
 // together with other writes happens with them or not at all. Items of a larger priority
 // come first, those of the same one in the order in which they were put. Takers that
 // were in each other's way within the last second may get items of one priority out of
 // order, by at most 256 places.
 // Cost: one write to put, one to take and one to acknowledge; one more for a taker that
-// has to wait, for an item with a delay and for one that dies. Takers wait in a line of
-// which the first alone looks at the items, so a put wakes one of all of them.
+// has to wait or finds another one faster, for an item with a delay and for one that
+// dies. Takers wait in a line of which the first alone looks at the items, so a put wakes
+// one of all of them.
 // Session loss: the session's deliveries end, and their items are delivered to others.
 // A taker that waits first in the line without living, because its process hangs, has
 // the others wait until its session ends.
 // Pitfall: every item is in the memory of every member, and passing over those that are
-// being delivered takes time. It is a queue for coordination: tens of thousands of items
-// that wait, thousands that are being delivered, thousands of them a second; see
-// docs/BENCHMARKS.md. Streams of events belong elsewhere.
+// being delivered takes time. It is a queue for coordination: up to a hundred thousand
+// items that wait, a thousand that are being delivered, and some hundred to a thousand
+// a second, as docs/BENCHMARKS.md has measured. Streams of events belong elsewhere.
 //
 // It may be used by any number of goroutines.
 type Queue[T any] struct {
