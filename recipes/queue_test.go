@@ -489,7 +489,7 @@ func TestQueueBound_CURATOR254(t *testing.T) {
 			all.Go(func() {
 				var opts []recipes.PutOption
 				if i%3 == 1 {
-					opts = append(opts, recipes.Delay(time.Minute))
+					opts = append(opts, recipes.Delay(5*time.Second))
 				}
 				err := newQueue(e.Member(i%3+1), recipes.WithBound(bound)).Put(t.Context(), fmt.Sprint(i), opts...)
 				mu.Lock()
@@ -511,7 +511,7 @@ func TestQueueBound_CURATOR254(t *testing.T) {
 			t.Errorf("%d were put, %d refused", done, full)
 		}
 		s := newSession(t, e.Member(1))
-		time.Sleep(2 * time.Minute)
+		time.Sleep(10 * time.Second)
 		d, err := q.Take(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
