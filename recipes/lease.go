@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,11 +21,17 @@ var ErrLapsed = errors.New("recipes: the time of the lease is over")
 const minLease = time.Second
 
 const (
-	claimName = "lease"      // of the znode that stands for a lease
-	leaseHead = "lease for " // what its data begin with, up to the end of the line
-	leaseGap  = 20           // the holder gives up a 20th of the time early
-	maxLease  = 1 << 40 * time.Millisecond
+	claimName  = "lease"      // of the znode that stands for a lease
+	leaseHead  = "lease for " // what its data begin with, up to the end of the line
+	leaseSince = " since "    // between the time and what it is counted from, in milliseconds since 1970
+	leaseGap   = 20           // the holder gives up a 20th of the time early
+	maxLease   = 1 << 39 * time.Millisecond
 )
+
+// lifetime is the time to live of a lease's znode. It is longer than the lease: the
+// ensemble's time, by which znodes vanish, stands still while nobody leads, and is
+// quick for a while then.
+func lifetime(ttl time.Duration) time.Duration { return 2*ttl + time.Minute }
 
 // A Lease is something that one holder has for a time, whether or not it still runs:
 // it ends by the clock, and not with a session. It is for what must not be done again
@@ -36,7 +43,7 @@ type Lease struct {
 	path  string // of the claim
 	czxid coord.ZXID
 	ttl   time.Duration
-	data  []byte
+	value []byte
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -60,7 +67,7 @@ type Lease struct {
 // Pitfall: who crashes keeps the others waiting for the rest of the time. If that is
 // not wanted, a [Lock] is.
 //
-// It fails with [coord.ErrBadArguments] unless ttl is 1 s to 2^40 ms, and else as [Lock]
+// It fails with [coord.ErrBadArguments] unless ttl is 1 s to 2^39 ms, and else as [Lock]
 // does. A write that is not answered may leave the lease taken until it is undone in
 // the background, or its time is over.
 func TakeLease(ctx context.Context, c *coord.Coordinator, path string, ttl time.Duration, opts ...Option) (*Lease, error) {
@@ -92,22 +99,55 @@ func takeLease(ctx context.Context, c *coord.Coordinator, path string, ttl time.
 	if err != nil {
 		return nil, err
 	}
-	l := &Lease{c: c, path: join(path, claimName), ttl: ttl, done: make(chan struct{})}
-	l.data = []byte(leaseHead + ttl.String() + "\n" + string(t.note.value))
+	l := &Lease{c: c, path: join(path, claimName), ttl: ttl, value: t.note.value, done: make(chan struct{})}
 	for s := range c.Sessions(ctx) {
-		err = l.takeFree(ctx, s, path, t)
-		if errors.Is(err, ErrTaken) && !try {
-			err = l.takeInLine(ctx, s, path, t)
-		}
-		if err == nil {
-			l.begin()
-			return l, nil
-		}
-		if s.Context().Err() == nil {
-			return nil, err
+		for s.Context().Err() == nil {
+			err = l.takeFree(ctx, s, path, t)
+			if errors.Is(err, ErrTaken) && !try {
+				err = l.takeInLine(ctx, s, path, t)
+			}
+			if err == nil && l.lasts(ctx, s) {
+				l.begin()
+				return l, nil
+			}
+			if err != nil && s.Context().Err() == nil {
+				return nil, err
+			}
+			pause(s.Context(), retryPause)
 		}
 	}
 	return nil, cmp.Or(context.Cause(ctx), context.Cause(c.Context()))
+}
+
+// lasts reports whether the znode of a lease that was taken lives as long as the
+// lease. Otherwise it deletes it: in a moment the ensemble's time has caught up.
+func (l *Lease) lasts(ctx context.Context, s *coord.Session) bool {
+	since, err := l.counted(ctx, l.since)
+	if err == nil && since.Equal(l.since) {
+		return true
+	}
+	claim := &contender{s: s, path: l.path, czxid: l.czxid}
+	if claim.remove(ctx) != nil {
+		go claim.removeInBackground()
+	}
+	return false
+}
+
+// counted returns what the time of a lease is counted from that was written since a
+// time: that, or what is so much earlier that the znode lives as long as the lease.
+func (l *Lease) counted(ctx context.Context, since time.Time) (time.Time, error) {
+	v, err := l.c.View(ctx, coord.AllowStale())
+	if err != nil {
+		return time.Time{}, err
+	}
+	_, stat, err := v.Get(l.path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if latest := time.UnixMilli(stat.Mtime).Add(lifetime(l.ttl) - l.ttl); latest.Before(since) {
+		return latest, nil
+	}
+	return since, nil
 }
 
 // takeFree takes a lease that nobody has or waits for.
@@ -205,7 +245,7 @@ func (c *contender) newsBefore(ctx context.Context, at time.Time) error {
 // the wall clock at which it is. What it is counted from is set anew.
 func (l *Lease) claim(v *coord.View) ([]coord.Op, time.Time, error) {
 	l.since = time.Now()
-	create := coord.CreateOp(l.path, l.data, coord.PersistentTTL, coord.WithTTL(l.ttl), coord.WithContainers())
+	create := coord.CreateOp(l.path, l.data(l.since), coord.PersistentTTL, coord.WithTTL(lifetime(l.ttl)), coord.WithContainers())
 	data, stat, err := v.Get(l.path)
 	if errors.Is(err, coord.ErrNoNode) {
 		return []coord.Op{create}, time.Time{}, nil
@@ -213,14 +253,32 @@ func (l *Lease) claim(v *coord.View) ([]coord.Op, time.Time, error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	head, _, _ := strings.Cut(string(data), "\n")
-	text, ok := strings.CutPrefix(head, leaseHead)
-	ttl, err := time.ParseDuration(text)
-	if !ok || err != nil {
+	since, ttl, ok := parseLease(data)
+	if !ok {
 		return nil, time.Time{}, fmt.Errorf("%w: %s is not a lease", ErrOtherRecipe, l.path)
 	}
 	remove := coord.DeleteOp(l.path, coord.WithCzxid(stat.Czxid), coord.WithVersion(stat.Version))
-	return []coord.Op{remove, create}, time.UnixMilli(stat.Mtime).Add(ttl), nil
+	return []coord.Op{remove, create}, since.Add(ttl), nil
+}
+
+// data returns what is written of a lease that is counted from a time. It is the
+// holder's own time that counts: that of a stat is near the ensemble's, which may be
+// far behind.
+func (l *Lease) data(since time.Time) []byte {
+	return fmt.Appendf(nil, "%s%v%s%d\n%s", leaseHead, l.ttl, leaseSince, since.UnixMilli(), l.value)
+}
+
+// parseLease is the inverse of data.
+func parseLease(data []byte) (since time.Time, ttl time.Duration, ok bool) {
+	head, _, _ := strings.Cut(string(data), "\n")
+	text, ok := strings.CutPrefix(head, leaseHead)
+	if !ok {
+		return time.Time{}, 0, false
+	}
+	text, from, _ := strings.Cut(text, leaseSince)
+	ttl, err := time.ParseDuration(text)
+	ms, bad := strconv.ParseInt(from, 10, 64)
+	return time.UnixMilli(ms), ttl, err == nil && bad == nil
 }
 
 // begin makes a valid lease of what was taken.
@@ -292,17 +350,34 @@ func (l *Lease) Path() string { return l.path }
 func (l *Lease) Renew(ctx context.Context) error {
 	err := l.Check()
 	if err == nil {
-		since := time.Now()
-		if _, err = l.c.SetData(ctx, l.path, l.data, coord.WithCzxid(l.czxid)); err == nil {
-			l.mu.Lock()
-			if since.After(l.since) {
-				l.since = since
-			}
-			l.mu.Unlock()
-			return l.Check()
-		}
+		err = l.renew(ctx, time.Now())
+	}
+	if err == nil {
+		return l.Check()
 	}
 	return fmt.Errorf("renew the lease %s: %w", l.path, err)
+}
+
+// renew has the time begin at since, unless it has begun later already.
+func (l *Lease) renew(ctx context.Context, since time.Time) error {
+	err := rewrite(ctx, l.c, l.path, l.czxid, func(n note) note {
+		if written, _, ok := parseLease(n.value); !ok || written.Before(since) {
+			n.value = l.data(since)
+		}
+		return n
+	})
+	if err != nil {
+		return err
+	}
+	if since, err = l.counted(ctx, since); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if since.After(l.since) {
+		l.since = since
+	}
+	return nil
 }
 
 // Release gives the lease back before its time is over, in one write. If the ensemble

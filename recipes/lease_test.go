@@ -138,6 +138,45 @@ func TestLeaseOfOneThatIsCutOff(t *testing.T) {
 	})
 }
 
+// The ensemble's time, and that of stats, stands still while nobody leads, and is
+// quick afterwards. A lease that is taken or renewed then lasts as long as any other.
+func TestLeaseWhenTimeStoodStill(t *testing.T) {
+	for name, renewed := range map[string]bool{"taken": false, "renewed": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+				ttl := 30 * time.Second
+				holder, other := e.Member(1), e.Member(2)
+				var l *recipes.Lease
+				if renewed {
+					ttl = 5 * time.Minute
+					l = mustTakeLease(t, holder, "/lease", ttl)
+				}
+				for _, c := range e.Running() {
+					e.Isolate(c)
+				}
+				time.Sleep(4 * time.Minute)
+				e.Heal()
+				eventually(t, "a leader", func() bool { return holder.Sync(t.Context(), "/") == nil })
+				if renewed {
+					if err := l.Renew(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					l = mustTakeLease(t, holder, "/lease", ttl)
+				}
+				for taken := time.Now(); time.Since(taken) < ttl*9/10; time.Sleep(ttl / 20) {
+					if err := l.Check(); err != nil {
+						t.Fatalf("Check = %v after %v", err, time.Since(taken))
+					}
+					if _, err := recipes.TryLease(t.Context(), other, "/lease", time.Minute); !errors.Is(err, recipes.ErrTaken) {
+						t.Fatalf("TryLease = %v while another one is valid", err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // Who gives up waiting leaves nothing, at whatever step.
 func TestLeaseCancelledAnywhere(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
