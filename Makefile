@@ -8,6 +8,7 @@ LINT     := go tool -modfile=tools/go.mod golangci-lint
 FUZZTIME ?= 20s
 ROUNDS   ?= 50
 OPS      ?= 10000000
+GRANTS   ?= 1000000
 SEED     ?= 1
 DURATION ?= 0
 
@@ -92,6 +93,10 @@ crash: ## kill and restart members ROUNDS (50) times and compare what they promi
 .PHONY: sim
 sim: ## simulate OPS (10 million) operations under faults in virtual time, from SEED (1) on, at most for DURATION
 	go test ./internal/sim -run TestSimulation -sim.ops=$(OPS) -sim.seed=$(SEED) -sim.duration=$(DURATION) -timeout 24h -v
+
+.PHONY: sim-recipes
+sim-recipes: ## simulate recipes under faults in virtual time until GRANTS (a million) were made, from SEED (1) on, at most for DURATION
+	go test ./internal/sim -run TestRecipes -sim.grants=$(GRANTS) -sim.seed=$(SEED) -sim.duration=$(DURATION) -timeout 24h -v
 
 .PHONY: bench-engine
 bench-engine: ## measure the engine on this machine

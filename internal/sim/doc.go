@@ -2,6 +2,7 @@
 // coord/internal/memraft, in virtual time, under faults and under load through the
 // public API, and checks the guarantees of package coord by their numbers.
 // docs/SIMULATION.md says how to run it, what it checks and what it does not.
+// A second simulation has clients use package recipes in the same worlds.
 //
 // All of it is in the tests:
 //
@@ -15,4 +16,11 @@
 //	history_test.go    what has happened, as all members tell it
 //	check*_test.go     the checkers
 //	lies_test.go       that the checkers find what is wrong
+//
+//	recipes_test.go    the runs of recipes, and what holds at their end
+//	grants_test.go     the checker of whatever has holders: locks, elections
+//	contenders_test.go those who are granted something, and observers
+//	meetings_test.go   double barriers and barriers, with their checkers
+//	numbers_test.go    counters, ids and values, with their checkers
+//	grantlies_test.go  that these checkers find what is wrong
 package sim

@@ -36,6 +36,7 @@ type options struct {
 	members int           // 0: the seed says
 	think   time.Duration // at most, between two bursts of a client
 	gentle  bool          // only leaders change
+	silent  bool          // nobody writes the history down
 }
 
 // TestSimulation runs ensembles in virtual time under faults until it has made the

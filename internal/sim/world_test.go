@@ -32,9 +32,10 @@ type world struct {
 	ledger   *ledger
 	history  *history
 	trace    *trace
-	stopping atomic.Bool    // clients come to an end
-	working  sync.WaitGroup // clients, sessions, watchers
-	watching sync.WaitGroup // recorders and monitors, which go on to the end
+	stopping atomic.Bool                       // clients come to an end
+	skipped  func(p *process, d time.Duration) // if set, called when the clock of p has run ahead by d
+	working  sync.WaitGroup                    // clients, sessions, watchers
+	watching sync.WaitGroup                    // recorders and monitors, which go on to the end
 
 	mu       sync.Mutex
 	running  map[coord.MemberID]*process      // guarded by mu
@@ -129,7 +130,9 @@ func (w *world) open(id coord.MemberID) {
 	w.running[id], w.up[id] = p, true
 	w.reachLocked()
 	w.mu.Unlock()
-	w.watching.Go(func() { w.record(p) })
+	if !w.o.silent {
+		w.watching.Go(func() { w.record(p) })
+	}
 }
 
 func (w *world) openHost(c raftnode.Config) (replica.Host, error) {
@@ -308,6 +311,9 @@ func (w *world) skipClock(id coord.MemberID, d time.Duration) {
 		return
 	}
 	private.SkipClock(p.c, d)
+	if w.skipped != nil {
+		w.skipped(p, d)
+	}
 	for _, h := range w.handlesOf(p) {
 		if h.s.Timeout() > d {
 			continue
