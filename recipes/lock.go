@@ -3,6 +3,7 @@ package recipes
 import (
 	"context"
 	"fmt"
+	"path"
 
 	"coord"
 )
@@ -139,6 +140,9 @@ func (h *Held) Downgrade(ctx context.Context) error {
 	}
 	if err := h.Check(); err != nil {
 		return fmt.Errorf("downgrade %s: %w", h.Path(), err)
+	}
+	if e, ok := h.family.parse(h.c.dir, path.Base(h.Path())); ok && e.shared {
+		return nil
 	}
 	err := h.c.rewrite(ctx, func(n note) note { n.shared = true; return n })
 	if err != nil {
