@@ -39,6 +39,7 @@ type contender struct {
 	path  string
 	czxid coord.ZXID
 	set   *coord.WatchSet
+	waits []string // other paths that set is registered for, as far as they are there
 }
 
 // An admission returns the operations that put contenders into directories as a view
@@ -144,7 +145,7 @@ func undo(s *coord.Session, err error, n int) {
 }
 
 // register registers for c's own znode and for others that are chosen from a view,
-// all behind that view.
+// all behind that view. With none chosen, those of the last time wake c no more.
 func (c *contender) register(ctx context.Context, choose func(v *coord.View) (paths []string, err error)) error {
 	for {
 		v, err := c.look(ctx)
@@ -155,6 +156,12 @@ func (c *contender) register(ctx context.Context, choose func(v *coord.View) (pa
 		if err != nil {
 			return err
 		}
+		if len(others) == 0 {
+			for _, other := range c.waits {
+				c.set.Remove(other, coord.DataWatcher)
+			}
+		}
+		c.waits = others
 		regs := make([]coord.Registration, 0, 1+len(others))
 		regs = append(regs, coord.Registration{Path: c.path, Type: coord.DataWatcher})
 		for _, other := range others {
