@@ -21,7 +21,7 @@ const permitsHead = "semaphore for "
 // Guarantee: the permits of all that are Held at path are at most that many, by the
 // clocks of their processes. Those who use a semaphore at the same time agree on the
 // number: it is written there, and who has another one is refused with
-// [ErrOtherCount]. When nobody uses it, it may be used with another number.
+// [ErrOtherCount]. When its directory is empty, it may be used with another number.
 // Cost: one write, one to release, and one more for who has somebody behind it when
 // it is granted. Waiting costs none, and a release wakes one waiter.
 // Session loss: the wait fails, or the Held ends, with the cause of the session's
@@ -80,8 +80,17 @@ func (t ticket) standFor(dir string, permits int) admission {
 			return []coord.Op{coord.CreateOp(dir, data, coord.Container, coord.WithContainers()), enter}, nil
 		case err != nil:
 			return nil, err
+		}
+		l, err := lineOf(v, dir, t.family)
+		if err != nil {
+			return nil, err
+		}
+		_, used := l.first()
+		switch {
 		case there == permits:
 			return []coord.Op{coord.CheckOp(dir, coord.WithCzxid(stat.Czxid), coord.WithVersion(stat.Version)), enter}, nil
+		case there == 0 && !used: // and nobody can come to use it meanwhile
+			return []coord.Op{coord.SetDataOp(dir, data, coord.WithCzxid(stat.Czxid), coord.WithVersion(stat.Version)), enter}, nil
 		case stat.NumChildren == 0:
 			set := coord.SetDataOp(dir, data, coord.WithCzxid(stat.Czxid), coord.WithVersion(stat.Version))
 			return []coord.Op{coord.CheckChildrenOp(dir, 0), set, enter}, nil
