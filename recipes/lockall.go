@@ -51,8 +51,9 @@ func lockAll(ctx context.Context, s *coord.Session, paths []string, opts []Optio
 		return nil, err
 	}
 	h := &HeldAll{}
+	wait := ctx // until one that is held already is broken
 	for i, stander := range standers {
-		held, err := stander.acquire(ctx)
+		held, err := stander.acquire(wait)
 		if err != nil {
 			for _, s := range standers[i+1:] {
 				_ = s.leave(ctx) // goes on in the background
@@ -61,6 +62,9 @@ func lockAll(ctx context.Context, s *coord.Session, paths []string, opts []Optio
 			return nil, fmt.Errorf("lock %s: %w", paths[i], err)
 		}
 		h.all = append(h.all, held)
+		var unbind func()
+		wait, unbind = held.bind(wait) //nolint:fatcontext // it is to end with each of them
+		defer unbind()
 	}
 	h.ctx = h.all[0].Context()
 	for _, held := range h.all[1:] {
