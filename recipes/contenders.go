@@ -131,9 +131,10 @@ func (l *line) contender(e entrant) (Contender, error) {
 // It costs one write, and does nothing if the contender is gone or was asked before.
 //
 // A contender of Curator's is asked as by Curator's Revoker, which replaces its data.
-// RequestRelease fails as [coord.Coordinator.SetData] does.
+// RequestRelease fails with [coord.ErrBadArguments] if who has no Fence, and as
+// [coord.Coordinator.SetData] does.
 func RequestRelease(ctx context.Context, c coord.Client, who Contender) error {
-	err := present(ctx, c)
+	err := who.present(ctx, c)
 	if err == nil {
 		foreign := strings.HasPrefix(path.Base(who.Path), "_c_")
 		err = rewrite(ctx, c, who.Path, who.Fence, func(n note) note {
@@ -154,9 +155,10 @@ func RequestRelease(ctx context.Context, c coord.Client, who Contender) error {
 // in the line. The next one is granted at once, with a larger fence: the broken one
 // may not have learned of it yet, and what it does then must be guarded, see
 // [Held.Guard]. It costs one write, and does nothing if the contender is gone. It fails
-// as [coord.Coordinator.Delete] does.
+// with [coord.ErrBadArguments] if who has no Fence, and as [coord.Coordinator.Delete]
+// does.
 func Break(ctx context.Context, c coord.Client, who Contender) error {
-	err := present(ctx, c)
+	err := who.present(ctx, c)
 	if err == nil {
 		err = c.Delete(ctx, who.Path, coord.WithCzxid(who.Fence))
 	}
@@ -164,4 +166,13 @@ func Break(ctx context.Context, c coord.Client, who Contender) error {
 		return fmt.Errorf("break %s: %w", who.Path, err)
 	}
 	return nil
+}
+
+// present fails if c cannot be asked, or if a contender is known by its path alone:
+// without a fence, that would be anybody.
+func (who Contender) present(ctx context.Context, c coord.Client) error {
+	if who.Fence == 0 {
+		return fmt.Errorf("%w: a contender without a fence", coord.ErrBadArguments)
+	}
+	return present(ctx, c)
 }
