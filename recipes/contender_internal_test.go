@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -91,7 +92,15 @@ func TestNames(t *testing.T) {
 			t.Errorf("parse(%q) = %+v", name, e)
 		}
 	}
-	for _, name := range []string{"candidate--5-0000000001", "candidate-x-0000000001", "candidate-2147483648-0000000001", "candidate-5-", "candidate-5-1"} {
+	for _, since := range []int32{0, 1, 1<<31 - 1, -1 << 31, -1} {
+		for _, digits := range []string{"0000000007", "-000000007"} {
+			e, ok := familyCandidate.parse("/", familyCandidate.nameBehind(entrant{number: 5, since: since})+digits)
+			if !ok || e.number != 5 || e.since != since || fmt.Sprintf("%010d", e.seq) != digits {
+				t.Errorf("who went behind, and had %d, is %+v, %t", since, e, ok)
+			}
+		}
+	}
+	for _, name := range []string{"candidate-5-4294967296-0000000001", "candidate-5-x-0000000001", "candidate-5-1-2-0000000001", "candidate--5-0000000001", "candidate-x-0000000001", "candidate-2147483648-0000000001", "candidate-5-", "candidate-5-1"} {
 		if e, ok := familyCandidate.parse("/", name); ok {
 			t.Errorf("parse(%q) = %+v", name, e)
 		}
@@ -107,4 +116,54 @@ func TestNotes(t *testing.T) {
 			t.Errorf("parseNote(%q) = %+v", n.data(), got)
 		}
 	}
+}
+
+// A candidate that goes behind, and never learns whether it did, is in neither place
+// when it has given up.
+func TestGoingBehindIsNotAnswered(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		e := coordtest.NewEnsemble(t, 3, coordtest.WithElectionTimeout(2*time.Second))
+		for _, happens := range []bool{true, false} {
+			c := e.Follower(t.Context())
+			if happens {
+				c = e.Leader(t.Context()) // it keeps what it proposed
+			}
+			s, err := c.NewSession(t.Context(), coord.SessionOptions{Timeout: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			low, err := ticketOf("election", byPriority, []Option{WithValue([]byte("me"))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			high := low
+			high.number = 1
+			var all []*stander
+			for _, place := range []ticket{low, high} {
+				entered, err := enter(t.Context(), s, "/leader", place.standIn("/leader"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, &stander{entered, place})
+			}
+			if says, err := all[0].judge(t.Context()); err != nil || !says.passes {
+				t.Fatalf("judge = %+v, %v", says, err)
+			}
+			e.Isolate(c)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := all[0].acquire(ctx); !errors.Is(err, coord.ErrUnknownOutcome) {
+				t.Fatalf("acquire = %v", err)
+			}
+			e.Heal()
+			time.Sleep(20 * time.Second)
+			names, _, err := s.Children(t.Context(), "/leader", coord.Linearizable())
+			if err != nil || len(names) != 1 || join("/leader", names[0]) != all[1].path {
+				t.Errorf("left are %q, %v", names, err)
+			}
+			if err := all[1].leave(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

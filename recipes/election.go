@@ -40,14 +40,19 @@ func campaign(ctx context.Context, s *coord.Session, path string, opts []Option)
 }
 
 // byPriority is the rule of candidates: who is first lets those of a higher priority
-// go before it. Who has been granted is not asked again.
+// go before it, and those of its own that came before it, and went behind. Who has
+// been granted is not asked again.
 func byPriority(l *line, place int) verdict {
 	v := alone(l, place)
 	v.passes = v.granted && slices.ContainsFunc(l.all[place+1:], func(e entrant) bool {
-		return e.number > l.all[place].number && l.contends(e)
+		return e.outranks(l.all[place]) && l.contends(e)
 	})
 	v.granted = v.granted && !v.passes
 	return v
+}
+
+func (e entrant) outranks(other entrant) bool {
+	return e.number > other.number || e.number == other.number && precedes(e.since, other.since)
 }
 
 // CurrentLeader returns who leads the election at path, and false if nobody does: as

@@ -17,7 +17,9 @@ import (
 // called. All that are in one directory stand in one line.
 //
 // A name is a prefix that only other libraries use, the mark of the family, a number
-// of the recipe's own and a dash if it has one, and the number of the sequence.
+// of the recipe's own and a dash if it has one, and the number of the sequence. Who has
+// gone behind has one more in front of that, and a dash: the one of the sequence that
+// it had at first, without a sign.
 type family struct {
 	recipe string
 	layout Layout
@@ -88,12 +90,19 @@ func (f *family) name(shared bool, number int) string {
 	return name
 }
 
+// nameBehind returns what a znode is to be called that takes an entrant's place at the
+// end of the line.
+func (f *family) nameBehind(e entrant) string {
+	return f.mark + strconv.Itoa(e.number) + "-" + strconv.FormatUint(uint64(uint32(e.since)), 10) + "-"
+}
+
 // An entrant is a name in a directory that may be a contender's.
 type entrant struct {
 	path   string
 	shared bool  // by its name
 	number int   // of the recipe's own
 	seq    int32 // of the sequence
+	since  int32 // the same, before it went behind
 }
 
 // parse reads a name.
@@ -104,15 +113,27 @@ func (f *family) parse(dir, name string) (entrant, bool) {
 			continue
 		}
 		e := entrant{shared: mark != f.mark}
+		var since string
 		if f.numbered {
 			if number, seq, ok := strings.Cut(rest, "-"); ok && number != "" {
 				e.number, rest = atoi(number), seq
+				if first, seq, ok := strings.Cut(rest, "-"); ok && first != "" {
+					since, rest = first, seq
+				}
 			}
 		}
-		if e.seq, ok = sequenceOf(rest); ok && e.number >= 0 {
-			e.path = join(dir, name)
-			return e, true
+		if e.seq, ok = sequenceOf(rest); !ok || e.number < 0 {
+			continue
 		}
+		e.path, e.since = join(dir, name), e.seq
+		if since != "" {
+			n, err := strconv.ParseUint(since, 10, 32)
+			if err != nil {
+				continue
+			}
+			e.since = int32(uint32(n))
+		}
+		return e, true
 	}
 	return entrant{}, false
 }

@@ -25,9 +25,10 @@ func WithValue(value []byte) Option { return func(o *options) { o.value = value 
 // WithPriority has a candidate of an election lead before those of a lower priority
 // that wait as well; by default it is 0, the lowest. Nobody who leads is driven out.
 //
-// A candidate whose turn it is goes behind those of a higher priority, which costs one
-// write each time. For that moment others see it elected, in a term of its own that
-// ends at once.
+// A candidate whose turn it is goes behind if one of a higher priority waits, or one of
+// its own that came before it and went behind. That costs one write each time, and for
+// that moment others see it elected, in a term of its own that ends at once. It is
+// another [Contender] then.
 func WithPriority(priority int) Option { return func(o *options) { o.priority = &priority } }
 
 // WithWeight has a semaphore count a holder as several; by default it is 1.

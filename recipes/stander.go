@@ -144,15 +144,26 @@ func (s *stander) judge(ctx context.Context) (verdict, error) {
 	return says, err
 }
 
-// goBehind gives up the stander's place for one at the end of the line.
+// goBehind gives up the stander's place for one at the end of the line. What was said
+// of it there goes with it.
 func (s *stander) goBehind(ctx context.Context) error {
-	results, err := s.s.Multi(ctx, coord.DeleteOp(s.path, coord.WithCzxid(s.czxid)), s.op(s.dir))
+	data, stat, err := s.s.Get(ctx, s.path, coord.AllowStale())
+	if isGone(err) {
+		return nil // the next look tells why
+	}
+	if err != nil {
+		return err
+	}
+	e, _ := s.family.parse(s.dir, path.Base(s.path))
+	results, err := s.s.Multi(ctx,
+		coord.DeleteOp(s.path, coord.WithCzxid(s.czxid), coord.WithVersion(stat.Version)),
+		coord.CreateOp(join(s.dir, s.family.nameBehind(e)), data, coord.EphemeralSequential))
 	switch {
 	case err == nil:
 		s.made(results[1])
 		return nil
 	case overtaken(err):
-		return nil // it is gone: the next look tells why
+		return nil // it is gone, or another one: the next look tells
 	}
 	undo(s.s, err, 1) // of the new place; who fails leaves the old one
 	return err
