@@ -110,8 +110,8 @@ func Observe(ctx context.Context, c coord.Client, path string) iter.Seq2[Contend
 	}
 }
 
-func (l Contender) same(other Contender) bool {
-	return l.Fence == other.Fence && string(l.Value) == string(other.Value)
+func (who Contender) same(other Contender) bool {
+	return who.Fence == other.Fence && string(who.Value) == string(other.Value)
 }
 
 // leaderOf returns who leads an election, or nil.

@@ -236,6 +236,9 @@ func TestDowngrade_CURATOR621(t *testing.T) {
 		if _, stat, err := h.Session().Get(t.Context(), h.Path()); err != nil || stat.Version != 1 {
 			t.Errorf("to downgrade twice made it version %d, %v", stat.Version, err)
 		}
+		if all := contenders(t, c, path); string(all[0].Value) != "me" || !all[0].Shared {
+			t.Errorf("who was downgraded is %+v", all[0])
+		}
 		h1, h2 := granted(t, r1), granted(t, r2)
 		waits(t, w, r3)
 		if err := h.Check(); err != nil {
