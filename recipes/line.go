@@ -287,7 +287,7 @@ func checkDirectory(v *coord.View, dir string, f *family) error {
 		}
 		for _, other := range families {
 			if _, ok := other.parse(dir, name); ok {
-				return fmt.Errorf("%w: it has a znode %s, as the recipe %q has", ErrOtherRecipe, name, other.recipe)
+				return fmt.Errorf("%w: it has a znode %s, as the recipe %q has in the layout %q", ErrOtherRecipe, name, other.recipe, other.layout)
 			}
 		}
 	}
