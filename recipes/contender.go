@@ -18,7 +18,8 @@ var (
 	ErrLost = errors.New("recipes: deleted by somebody else")
 	// ErrReleased ends a Held that was released.
 	ErrReleased = errors.New("recipes: released")
-	// ErrTaken is returned by the Try functions when somebody else is first.
+	// ErrTaken is returned by the Try functions when somebody else is first, and by
+	// Register when somebody else's znode is at its path.
 	ErrTaken = errors.New("recipes: taken")
 	// ErrOtherRecipe is returned when a directory has the znodes of another recipe.
 	ErrOtherRecipe = errors.New("recipes: the path is used by another recipe")

@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -55,16 +56,24 @@ func (l *lookout) next(ctx context.Context, how coord.ReadOption, decide func(v 
 		if err != nil || len(regs) == 0 {
 			return false, err
 		}
-		if err := l.set.Add(v, regs...); !isCompacted(err) {
+		if err := l.set.Add(v, regs...); !skipped(err) {
 			return err == nil, err
 		}
 	}
 }
 
-// renew makes a set, or a new one if this member skipped changes.
+// changed receives when there may be news.
+func (l *lookout) changed() <-chan struct{} {
+	if l.set == nil {
+		return nil
+	}
+	return l.set.Changed()
+}
+
+// renew makes a set, or a new one if this member or the set skipped changes.
 func (l *lookout) renew(ctx context.Context) (err error) {
 	if l.set != nil {
-		if _, err = l.set.Take(math.MaxUint64); err == nil || !isCompacted(err) {
+		if _, err = l.set.Take(math.MaxUint64); err == nil || !skipped(err) {
 			return err
 		}
 		l.set.Close()
@@ -73,12 +82,19 @@ func (l *lookout) renew(ctx context.Context) (err error) {
 	return err
 }
 
+// skipped reports whether an error of a set says that what is there must be looked at
+// anew.
+func skipped(err error) bool {
+	_, overrun := errors.AsType[*coord.OverrunError](err)
+	return overrun || isCompacted(err)
+}
+
 // wait returns when there may be news. It fails with the cause of ctx, or of the end
 // of the client.
 func (l *lookout) wait(ctx context.Context) error {
 	life := lifeOf(l.c)
 	select {
-	case <-l.set.Changed():
+	case <-l.changed():
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
