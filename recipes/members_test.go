@@ -103,7 +103,7 @@ func TestMembers(t *testing.T) {
 		if err := <-ended; !errors.Is(err, why) {
 			t.Errorf("Members ended with %v", err)
 		}
-	})
+	}, reapsSoon)
 }
 
 // A member whose session ends is gone, and back in the next one.

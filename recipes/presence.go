@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"coord"
@@ -119,7 +118,7 @@ func (p *presence) look(v *coord.View) (coord.Znode, error) {
 		path = p.now.Path
 	}
 	if !p.ever {
-		parent := p.path[:max(strings.LastIndexByte(p.path, '/'), 1)]
+		parent := parentOf(p.path)
 		if err := checkDirectory(v, parent, &family{recipe: "registration"}); err != nil && !errors.Is(err, coord.ErrNoAuth) {
 			return coord.Znode{}, err // one may create where one may not list
 		}

@@ -14,6 +14,9 @@ import (
 	"coord/recipes"
 )
 
+// reapsSoon has containers vanish soon, for tests that wait for it.
+var reapsSoon = coordtest.WithConfig(func(c *coord.Config) { c.ReapInterval = time.Second })
+
 func mustRegister(t *testing.T, c *coord.Coordinator, path, value string, opts ...recipes.RegisterOption) *recipes.Registration[string] {
 	t.Helper()
 	r, err := recipes.Register(t.Context(), c, path, value, coord.JSON[string](), opts...)
@@ -124,7 +127,7 @@ func TestRegisterGoesOn_CURATOR190_CURATOR154_CURATOR643(t *testing.T) {
 		must(t, numbered.Unregister(ctx))
 		noWatches(t, e)
 		eventually(t, "the directories to vanish", func() bool { return children(t, c, "/a") == "none" })
-	})
+	}, reapsSoon)
 }
 
 // CURATOR-164, CURATOR-181, CURATOR-146, CURATOR-320: what was unregistered stays so,
