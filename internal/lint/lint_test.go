@@ -193,7 +193,7 @@ func TestBubblesAreRunByOnePackage(t *testing.T) {
 }
 
 func TestExportedNamesAreDocumented(t *testing.T) {
-	for _, dir := range []string{".", "admin", "coordtest", "recipes", "zkserver"} {
+	for _, dir := range []string{".", "admin", "coordtest", "recipes", "recipes/discovery", "zkserver"} {
 		for _, name := range productFilesIn(t, dir) {
 			f := parse(t, name, parser.ParseComments|parser.SkipObjectResolution)
 			for ident := range undocumented(f.File) {
