@@ -1,0 +1,166 @@
+// Command discovery shows three processes of a service finding each other: they are the
+// ensemble, register themselves with it, and pick one another for a request. One says
+// that it is not well, one leaves, one dies, and each time the others know.
+//
+//	go run ./examples/discovery
+//
+// All three run in this process, over loopback, for the sake of the example. In life each
+// would be one process, and the only difference is where main is.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"coord"
+	"coord/recipes/discovery"
+)
+
+const (
+	root    = "/services"
+	service = "billing"
+)
+
+func main() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	err := run(ctx, os.Stdout)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "discovery:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "coord-discovery-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	members, err := openEnsemble(ctx, dir)
+	defer func() {
+		for _, c := range members {
+			_ = c.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+
+	// Each member is an instance of the service.
+	var registered []*discovery.Registration
+	for i, c := range members {
+		in := discovery.Instance{ID: fmt.Sprintf("host-%d", i+1), Address: "127.0.0.1", Port: 8081 + i}
+		r, err := discovery.Register(ctx, c, root, service, in)
+		if err != nil {
+			return err
+		}
+		registered = append(registered, r)
+	}
+
+	// And each could ask for the others. The first one does.
+	billing, err := discovery.Open(members[0], root, service)
+	if err != nil {
+		return err
+	}
+	defer billing.Close()
+	if err := show(ctx, out, billing, "all are well", "host-1 host-2 host-3"); err != nil {
+		return err
+	}
+	if err := registered[1].SetHealth(ctx, discovery.Unhealthy); err != nil {
+		return err
+	}
+	if err := show(ctx, out, billing, "host-2 is not", "host-1 host-3"); err != nil {
+		return err
+	}
+	if err := registered[1].SetHealth(ctx, discovery.Healthy); err != nil {
+		return err
+	}
+	if err := show(ctx, out, billing, "host-2 is again", "host-1 host-2 host-3"); err != nil {
+		return err
+	}
+	if err := registered[1].Unregister(ctx); err != nil {
+		return err
+	}
+	if err := show(ctx, out, billing, "host-2 has unregistered", "host-1 host-3"); err != nil {
+		return err
+	}
+	if err := members[2].Close(); err != nil { // a crash would be noticed after the timeout of its session
+		return err
+	}
+	return show(ctx, out, billing, "host-3 has gone home", "host-1")
+}
+
+// show waits until these instances are healthy, and has each picked in its turn.
+func show(ctx context.Context, out io.Writer, s *discovery.Service, what, want string) error {
+	for u, err := range s.Watch(ctx) {
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, in := range u.Healthy() {
+			ids = append(ids, in.ID)
+		}
+		if strings.Join(ids, " ") == want {
+			break
+		}
+	}
+	line := what + ":"
+	picker := discovery.RoundRobin()
+	for range 4 {
+		in, err := s.Pick(ctx, picker)
+		if err != nil {
+			return err
+		}
+		line += " " + in.HostPort()
+	}
+	_, err := fmt.Fprintln(out, line)
+	return err
+}
+
+// openEnsemble opens three members. With an error it returns those that it has opened.
+func openEnsemble(ctx context.Context, dir string) (members []*coord.Coordinator, err error) {
+	all, err := places()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		c, err := coord.Open(ctx, coord.Config{
+			ID:              m.ID,
+			Dir:             filepath.Join(dir, m.ID.String()),
+			InitialMembers:  all,
+			ElectionTimeout: 500 * time.Millisecond, // all are on one machine
+			Logger:          slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			return members, err
+		}
+		members = append(members, c)
+	}
+	for _, c := range members {
+		if err := c.Ready(ctx); err != nil {
+			return members, err
+		}
+	}
+	return members, nil
+}
+
+// places finds three free ports.
+func places() (all []coord.Member, err error) {
+	for i := range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }()
+		all = append(all, coord.Member{ID: coord.MemberID(i + 1), Addr: l.Addr().String()})
+	}
+	return all, nil
+}
