@@ -14,11 +14,10 @@ import (
 	"context"
 	"reflect"
 
-	"google.golang.org/grpc/attributes"
-	"google.golang.org/grpc/resolver"
-
 	"coord"
 	"coord/recipes/discovery"
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/resolver"
 )
 
 // Scheme is the scheme of the targets: coord:///service.
@@ -63,14 +62,16 @@ func (r *serviceResolver) run() {
 			r.cc.ReportError(err) // to a connection that is closed, this does nothing
 			return
 		}
-		var addresses []resolver.Address
+		var state resolver.State
 		for _, in := range u.Healthy() {
-			addresses = append(addresses, resolver.Address{
-				Addr:               in.HostPort(),
-				BalancerAttributes: attributes.New(instanceKey{}, instance{in}),
+			at := []resolver.Address{{Addr: in.HostPort()}}
+			state.Addresses = append(state.Addresses, at...) // for balancers that do not know endpoints
+			state.Endpoints = append(state.Endpoints, resolver.Endpoint{
+				Addresses:  at,
+				Attributes: attributes.New(instanceKey{}, instance{in}),
 			})
 		}
-		_ = r.cc.UpdateState(resolver.State{Addresses: addresses}) // what it does not take, it says to its callers
+		_ = r.cc.UpdateState(state) // what it does not take, it says to its callers
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"coord"
+	"coord/coordtest"
+	"coord/recipes/discovery"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/codes"
@@ -18,9 +21,6 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
-	"coord"
-	"coord/coordtest"
-	"coord/recipes/discovery"
 	"coord/recipes/discovery/grpcresolver"
 )
 
@@ -192,8 +192,9 @@ func TestResolverErrors(t *testing.T) {
 	}
 	addr, _ := serve(t, c, "a")
 	got := <-cc.states
-	if in, ok := grpcresolver.InstanceOf(got.Addresses[0].BalancerAttributes); !ok || in.ID != "a" || got.Addresses[0].Addr != addr || !got.Addresses[0].BalancerAttributes.Equal(got.Addresses[0].BalancerAttributes) {
-		t.Errorf("addresses %v", got.Addresses)
+	of := got.Endpoints[0].Attributes
+	if in, ok := grpcresolver.InstanceOf(of); !ok || in.ID != "a" || got.Addresses[0].Addr != addr || !of.Equal(of) {
+		t.Errorf("state %v", got)
 	}
 	if _, ok := grpcresolver.InstanceOf(attributes.New("x", "y")); ok {
 		t.Error("an instance of nothing")
