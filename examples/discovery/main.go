@@ -112,16 +112,16 @@ func show(ctx context.Context, out io.Writer, s *discovery.Service, what, want s
 			break
 		}
 	}
-	line := what + ":"
+	picked := []string{what + ":"}
 	picker := discovery.RoundRobin()
 	for range 4 {
 		in, err := s.Pick(ctx, picker)
 		if err != nil {
 			return err
 		}
-		line += " " + in.HostPort()
+		picked = append(picked, in.HostPort())
 	}
-	_, err := fmt.Fprintln(out, line)
+	_, err := fmt.Fprintln(out, strings.Join(picked, " "))
 	return err
 }
 
