@@ -311,6 +311,8 @@ func recipeOf(data []byte) string {
 	switch text := string(data); {
 	case text == barrierMark:
 		return "barrier"
+	case text == namesMark, text == tasksMark:
+		return text
 	case strings.HasPrefix(text, roundHead):
 		return "double barrier"
 	case strings.HasPrefix(text, permitsHead):
