@@ -319,6 +319,8 @@ func recipeOf(data []byte) string {
 		return "semaphore"
 	case text == queueMark:
 		return "queue"
+	case strings.HasPrefix(text, partitionsHead):
+		return "partitions"
 	}
 	return ""
 }
