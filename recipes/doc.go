@@ -24,5 +24,9 @@
 // with its next session. What belongs to no session, such as a [Barrier], a [Counter] or a
 // [Cache], takes any [coord.Client]; the items of a queue are taken for a session.
 //
+// A name, a task that is to be done once, and a partition of [RunPartitions] are claims:
+// ephemeral znodes that are called as what they stand for, so that the tree refuses a
+// second one.
+//
 // Everything may be called concurrently.
 package recipes

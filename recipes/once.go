@@ -83,9 +83,9 @@ func RunOnce(ctx context.Context, s *coord.Session, path string, f func(ctx cont
 // Pitfall: a task may be begun more than once, as with RunOnce.
 //
 // It fails with [coord.ErrBadArguments] if workers is not positive, or no znode can be
-// called as an id; with the cause of ctx; with why c has ended; with an error that
-// satisfies errors.Is for [coord.ErrUnknownOutcome] as RunOnce does; with [ErrOtherRecipe]; and
-// with what reads and writes fail with, but for what passes.
+// called as an id; with the cause of ctx; with why c has ended; with [ErrOtherRecipe]
+// if the path is used for something else; and with what reads and writes fail with, but
+// for what passes.
 func RunTasks(ctx context.Context, c *coord.Coordinator, path string, workers int, tasks map[string]func(ctx context.Context, h *Held) error) error {
 	if err := checkTasks(ctx, c, workers, tasks); err != nil {
 		return fmt.Errorf("run tasks at %s: %w", path, err)
@@ -274,7 +274,7 @@ func (q *taskQueue) next(v *coord.View) (free string, busy []coord.Registration,
 }
 
 // attempt has a task done that was claimed, and records that. It reports whether an
-// error came of the loss of the claim, and not of the task.
+// error came of the loss of the claim, or of the record, and not of the task.
 func attempt(ctx context.Context, h *Held, f func(ctx context.Context, h *Held) error) (lost bool, err error) {
 	defer func() { _ = h.Release(ctx) }() // goes on in the background
 	bound, unbind := h.bind(ctx)
@@ -283,7 +283,7 @@ func attempt(ctx context.Context, h *Held, f func(ctx context.Context, h *Held) 
 		if err = h.finish(ctx); err == nil {
 			return false, nil
 		}
-		lost = errors.Is(err, ErrLost)
+		lost = passes(err)
 	}
 	return lost || h.lost(), err
 }

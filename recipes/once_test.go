@@ -55,7 +55,7 @@ func TestRunOnce(t *testing.T) {
 			t.Errorf("%d calls, %d succeeded", calls.Load(), done.Load())
 		}
 		// It is done for ever, and whoever comes later learns so without a write.
-		time.Sleep(10 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		e.Converged(t.Context())
 		before := e.Member(1).Status().ZXID
 		if ran, err := recipes.RunOnce(t.Context(), e.Member(1).Session(), path, nil); ran || err != nil {

@@ -227,7 +227,11 @@ func (sh *share) follow() error {
 			return err
 		}
 		if len(free) > 0 {
-			if err := sh.claim(free[:min(len(free), maxClaims)]); err != nil {
+			switch err := sh.claim(free[:min(len(free), maxClaims)]); {
+			case err == nil:
+			case passes(err):
+				pause(sh.crew.ctx, retryPause) // what it owns it keeps
+			default:
 				return err
 			}
 			continue
