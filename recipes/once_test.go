@@ -25,6 +25,8 @@ func TestRunOnce(t *testing.T) {
 		for i := range callers {
 			sessions = append(sessions, newSession(t, e.Member(i%3+1)))
 		}
+		e.Converged(t.Context())
+		before := e.Member(1).Status().ZXID
 		var all sync.WaitGroup
 		for _, s := range sessions {
 			all.Go(func() {
@@ -54,10 +56,16 @@ func TestRunOnce(t *testing.T) {
 		if calls.Load() != 3 || done.Load() != 1 {
 			t.Errorf("%d calls, %d succeeded", calls.Load(), done.Load())
 		}
+		e.Converged(t.Context())
+		writes := e.Member(1).Status().ZXID - before
+		t.Logf("%d callers, of which three are called, make %d writes", callers, writes)
+		if writes > 2*callers {
+			t.Errorf("%d callers make %d writes", callers, writes)
+		}
 		// It is done for ever, and whoever comes later learns so without a write.
 		time.Sleep(3 * time.Minute)
 		e.Converged(t.Context())
-		before := e.Member(1).Status().ZXID
+		before = e.Member(1).Status().ZXID
 		if ran, err := recipes.RunOnce(t.Context(), e.Member(1).Session(), path, nil); ran || err != nil {
 			t.Errorf("RunOnce = %t, %v", ran, err)
 		}
@@ -118,6 +126,39 @@ func TestRunOnceIsTakenOver(t *testing.T) {
 		e.Heal()
 		if _, err := c.Multi(t.Context(), first.Guard()); !errors.Is(err, coord.ErrBadVersion) && !errors.Is(err, coord.ErrNoNode) {
 			t.Errorf("a guarded write of who was lost = %v", err)
+		}
+		noWatches(t, e)
+	})
+}
+
+// Who has lost its claim to somebody else does not finish what that has begun.
+func TestRunOnceIsBroken(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		s, other := newSession(t, e.Member(1)), newSession(t, e.Member(2))
+		begun, ended := make(chan bool), make(chan error, 1)
+		finish := make(chan bool)
+		_, err := recipes.RunOnce(t.Context(), s, "/once", func(ctx context.Context, h *recipes.Held) error {
+			if err := e.Member(3).Delete(t.Context(), h.Path()); err != nil {
+				t.Error(err)
+			}
+			<-ctx.Done()
+			go func() {
+				_, err := recipes.RunOnce(t.Context(), other, "/once", func(context.Context, *recipes.Held) error {
+					close(begun)
+					<-finish
+					return nil
+				})
+				ended <- err
+			}()
+			<-begun
+			return nil
+		})
+		if !errors.Is(err, recipes.ErrLost) {
+			t.Errorf("RunOnce of who has lost its claim = %v", err)
+		}
+		close(finish)
+		if err := <-ended; err != nil {
+			t.Errorf("RunOnce = %v", err)
 		}
 		noWatches(t, e)
 	})
