@@ -43,7 +43,7 @@ type Cache[T any] struct {
 	done   chan struct{} // closed when run has returned
 
 	mu      sync.RWMutex
-	entries map[string]*cached[T]         // guarded by mu; written by run only
+	entries map[string]*cached[T]        // guarded by mu; written by run only
 	indexes []map[string]map[string]bool // guarded by mu; of each index the paths of each key
 	at      coord.Position               // guarded by mu
 	zxid    coord.ZXID                   // guarded by mu; zero until the subtree was loaded

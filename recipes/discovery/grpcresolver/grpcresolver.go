@@ -14,10 +14,11 @@ import (
 	"context"
 	"reflect"
 
-	"coord"
-	"coord/recipes/discovery"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
+
+	"coord"
+	"coord/recipes/discovery"
 )
 
 // Scheme is the scheme of the targets: coord:///service.

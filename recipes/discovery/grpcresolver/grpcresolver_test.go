@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"coord"
-	"coord/coordtest"
-	"coord/recipes/discovery"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/codes"
@@ -21,6 +18,9 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
+	"coord"
+	"coord/coordtest"
+	"coord/recipes/discovery"
 	"coord/recipes/discovery/grpcresolver"
 )
 
