@@ -1,116 +1,93 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"time"
 
 	"coord"
+	"coord/recipes"
 )
 
 const (
 	workersDir  = "/workers"  // an ephemeral for each member process, its data the pid
-	electionDir = "/election" // an ephemeral sequential for each, its data the member's id; the lowest is elected
+	electionDir = "/election" // a candidate for each, its value the member's id
 )
 
 // A Registration is what Register has created.
 type Registration struct {
-	Worker    string // path
-	Candidate string // path
-	Timeout   time.Duration
+	Worker  string // path
+	Timeout time.Duration
 }
 
-// Register enters this process under /workers and as a candidate under
-// /election, through the Coordinator's own session. What an earlier process of
-// this member has left there is replaced in the same write: that process is dead,
-// or this one could not have opened the member's directory.
+// Register enters this process under /workers, and as a candidate under /election.
+// What an earlier process of this member has left there is replaced: that process is
+// dead, or this one could not have opened the member's directory.
 func (m *member) Register(_ struct{}, r *Registration) error {
-	s := m.c.Session()
-	if s == nil {
-		return coord.ErrSessionExpired
-	}
-	id := []byte(m.c.Status().Member.String())
-	for {
-		ops, err := m.leftovers(s, id)
-		if err != nil {
-			return err
-		}
-		worker := path.Join(workersDir, string(id))
-		ops = append(
-			ops,
-			coord.CreateOp(worker, []byte(strconv.Itoa(os.Getpid())), coord.Ephemeral, coord.WithParents()),
-			coord.CreateOp(electionDir+"/n-", id, coord.EphemeralSequential, coord.WithParents()),
-		)
-		results, err := s.Multi(m.ctx, ops...)
-		if errors.Is(err, coord.ErrNoNode) {
-			continue // a leftover has expired since it was seen
-		}
-		if err != nil {
-			return err
-		}
-		*r = Registration{Worker: worker, Candidate: results[len(results)-1].Path, Timeout: s.Timeout()}
-		return nil
-	}
-}
-
-// leftovers returns the operations that delete what an earlier process of this
-// member has left.
-func (m *member) leftovers(s *coord.Session, id []byte) ([]coord.Op, error) {
-	var ops []coord.Op
-	v, err := s.View(m.ctx, coord.Linearizable())
+	id := m.c.Status().Member.String()
+	*r = Registration{Worker: path.Join(workersDir, id)}
+	_, err := recipes.Register(m.ctx, m.c, r.Worker, []byte(strconv.Itoa(os.Getpid())), coord.Raw(), recipes.TakeOver())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	worker := path.Join(workersDir, string(id))
-	if _, stat, err := v.Get(worker); err == nil {
-		ops = append(ops, coord.DeleteOp(worker, coord.WithCzxid(stat.Czxid)))
+	candidates, err := recipes.Contenders(m.ctx, m.c, electionDir, coord.Linearizable())
+	if err != nil {
+		return err
 	}
-	for z := range v.Walk(electionDir) {
-		if z.Path != electionDir && bytes.Equal(z.Data, id) {
-			ops = append(ops, coord.DeleteOp(z.Path, coord.WithCzxid(z.Stat.Czxid)))
-		}
-	}
-	return ops, nil
-}
-
-// Elect waits until this process is elected: until its candidate is the lowest.
-// Each candidate watches only the one before it, so that one wakes up when one
-// goes.
-func (m *member) Elect(candidate string, _ *struct{}) error {
-	s := m.c.Session()
-	if s == nil {
-		return coord.ErrSessionExpired
-	}
-	ctx := s.Context() // with the session, the candidate is gone
-	for {
-		names, _, err := s.Children(ctx, electionDir, coord.Linearizable())
-		if err != nil {
-			return err
-		}
-		switch i := slices.Index(names, path.Base(candidate)); i {
-		case -1:
-			return fmt.Errorf("candidate %s is gone", candidate)
-		case 0:
-			return nil
-		default:
-			if err := awaitGone(ctx, s, path.Join(electionDir, names[i-1])); err != nil {
+	for _, c := range candidates {
+		if string(c.Value) == id {
+			if err := recipes.Break(m.ctx, m.c, c); err != nil {
 				return err
 			}
 		}
 	}
+	go m.campaign(id)
+	if s := m.c.Session(); s != nil {
+		r.Timeout = s.Timeout()
+	}
+	return nil
 }
 
-// Gone waits until none of the znodes exists.
-func (m *member) Gone(paths []string, _ *struct{}) error {
-	for _, p := range paths {
-		if err := awaitGone(m.ctx, m.c, p); err != nil {
-			return err
+// campaign is elected whenever it is this process's turn, as long as it lives.
+func (m *member) campaign(id string) {
+	err := recipes.RunElected(m.ctx, m.c, electionDir, func(ctx context.Context, _ *recipes.Held) error {
+		select {
+		case m.elected <- struct{}{}:
+		case <-ctx.Done():
+		}
+		<-ctx.Done() // what the one worker that is elected has to do, it does until here
+		return context.Cause(ctx)
+	}, recipes.WithValue([]byte(id)))
+	m.ended <- err
+}
+
+// Elect waits until this process is elected.
+func (m *member) Elect(_ struct{}, _ *struct{}) error {
+	select {
+	case <-m.elected:
+		return nil
+	case err := <-m.ended:
+		return err
+	}
+}
+
+// Gone waits until the dead process of a member is no worker any more, and fails if it
+// is a candidate then: all that is of one session vanishes at one zxid.
+func (m *member) Gone(id coord.MemberID, _ *struct{}) error {
+	if err := awaitGone(m.ctx, m.c, path.Join(workersDir, id.String())); err != nil {
+		return err
+	}
+	candidates, err := recipes.Contenders(m.ctx, m.c, electionDir)
+	if err != nil {
+		return err
+	}
+	for _, c := range candidates {
+		if string(c.Value) == id.String() {
+			return fmt.Errorf("%s is a candidate still", c.Path)
 		}
 	}
 	return nil

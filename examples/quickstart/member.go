@@ -34,8 +34,10 @@ type memberConfig struct {
 // A member is what runs in a member process: a Coordinator, and the methods that
 // the first process calls. Each call has a goroutine of its own.
 type member struct {
-	c   *coord.Coordinator
-	ctx context.Context // the life of the process
+	c       *coord.Coordinator
+	ctx     context.Context // the life of the process
+	elected chan struct{}   // is sent to when a term begins
+	ended   chan error      // has room for why there are none any more
 }
 
 // runMember is the main function of a member process. It returns when its
@@ -65,7 +67,7 @@ func serveMember(config string, log *slog.Logger) error {
 		return err
 	}
 	server := rpc.NewServer()
-	if err := server.RegisterName(service, &member{c: c, ctx: c.Context()}); err != nil {
+	if err := server.RegisterName(service, &member{c: c, ctx: c.Context(), elected: make(chan struct{}), ended: make(chan error, 1)}); err != nil {
 		return errors.Join(err, c.Close())
 	}
 	server.ServeCodec(jsonrpc.NewServerCodec(stdio{in, out}))

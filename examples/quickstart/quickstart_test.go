@@ -109,7 +109,7 @@ func TestQuickstart(t *testing.T) {
 		`pause +\d+\.\d\d s between two acknowledgements`,
 		`write +all 317 znodes acknowledged`,
 		`leader +member [123] leads now`,
-		`expire +/workers/[123] and /election/n-\d{10} vanished .* after the kill; worker [123] is elected\n`,
+		`expire +/workers/[123] and its candidate under /election vanished .* after the kill; worker [123] is elected\n`,
 		`restart +member [123]; caught up in .* with \d+ znodes\n`,
 		`kill +all three`,
 		`restart +members .*; worker [123] is elected\n`,

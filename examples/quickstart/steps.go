@@ -141,7 +141,7 @@ func (s *story) enter(ctx context.Context, p *process) error {
 	}
 	s.candidates[p.id] = r
 	s.background.Go(func() {
-		s.elections <- election{p, p.call(context.Background(), "Elect", r.Candidate, new(struct{}))}
+		s.elections <- election{p, p.call(context.Background(), "Elect", struct{}{}, new(struct{}))}
 	})
 	return nil
 }
@@ -186,7 +186,7 @@ func (s *story) writeAndKill(ctx context.Context) error {
 	expiry, cancelExpiry := s.within(ctx, "the ephemerals of the dead process gone")
 	defer cancelExpiry()
 	s.background.Go(func() {
-		err := survivors[0].call(expiry, "Gone", []string{left.Worker, left.Candidate}, new(struct{}))
+		err := survivors[0].call(expiry, "Gone", victim.id, new(struct{}))
 		vanished <- news{time.Now(), err}
 	})
 	if err := s.tellWritten(ctx, loaded, survivors, killedAt, left); err != nil {
@@ -203,8 +203,8 @@ func (s *story) writeAndKill(ctx context.Context) error {
 			return err
 		}
 	}
-	s.tell("expire", "%s and %s vanished %s after the kill; worker %v is elected",
-		left.Worker, left.Candidate, seconds(v.at.Sub(killedAt)), s.worker)
+	s.tell("expire", "%s and its candidate under %s vanished %s after the kill; worker %v is elected",
+		left.Worker, electionDir, seconds(v.at.Sub(killedAt)), s.worker)
 	return nil
 }
 
