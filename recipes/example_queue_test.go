@@ -57,3 +57,21 @@ func ExampleTopic() {
 	// 101
 	// 102
 }
+
+func ExampleForeignQueue() {
+	ctx := context.Background()
+	c, done := open(ctx)
+	defer done()
+
+	// As kazoo.recipe.queue.Queue(client, "/queues/jobs") sees it.
+	q := recipes.NewForeignQueue(c, "/queues/jobs", recipes.KazooQueue)
+	_ = q.Put(ctx, []byte("later"), recipes.KazooPriority)
+	_ = q.Put(ctx, []byte("first"), 1)
+	for range 2 {
+		item, err := q.Take(ctx)
+		fmt.Println(string(item), err)
+	}
+	// Output:
+	// first <nil>
+	// later <nil>
+}

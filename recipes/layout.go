@@ -31,6 +31,11 @@ const (
 	// CuratorBarrier is that of Curator's DistributedBarrier and of kazoo's Barrier: it is
 	// set while there is any znode at the path.
 	CuratorBarrier Layout = "Curator DistributedBarrier"
+	// CuratorSimpleQueue is that of Curator's SimpleDistributedQueue, see
+	// [NewForeignQueue].
+	CuratorSimpleQueue Layout = "Curator SimpleDistributedQueue"
+	// KazooQueue is that of kazoo's Queue, see [NewForeignQueue].
+	KazooQueue Layout = "kazoo Queue"
 )
 
 // WithLayout has a lock, an election or a barrier be one with those of another library.
