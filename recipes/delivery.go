@@ -75,6 +75,18 @@ func (d *Delivery[T]) granted(czxid coord.ZXID) {
 	d.ctx, d.cancel = context.WithCancelCause(d.s.Context())
 }
 
+// recount counts by the item's stat from when it was taken: behind the view that showed
+// it as free, others may have had it. It reports whether it may be delivered once more.
+func (d *Delivery[T]) recount(taken coord.Stat) bool {
+	missed := int(taken.Cversion/2 - d.it.stat.Cversion/2)
+	d.deliveries += missed
+	if most := d.q.maxDeliveries; missed == 0 || most == 0 || d.deliveries <= most {
+		return true
+	}
+	d.deliveries-- // this is none
+	return false
+}
+
 // ID returns the id that the item was put with, or nothing.
 func (d *Delivery[T]) ID() string { return d.id }
 

@@ -3,6 +3,7 @@ package recipes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -180,4 +181,53 @@ func TestQueueNames(t *testing.T) {
 	if got, err := parseEntry(e.data()); err != nil || got.deliveries != 3 || got.id != "an id" || string(got.value) != "a\nb" {
 		t.Errorf("%+v is read as %+v, %v", e, got, err)
 	}
+}
+
+// A delivery is counted by what is in the tree when the item is taken, not by the view
+// that showed the item as free: a member that is behind has not heard of those who had
+// it meanwhile. One that was delivered often enough by then dies.
+func TestDeliveryIsCountedWhenTaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		for _, most := range []int{0, 3, 2} {
+			q := NewQueue(c, fmt.Sprintf("/q-%d", most), coord.JSON[int](), WithMaxDeliveries(most))
+			if err := q.Put(t.Context(), 7); err != nil {
+				t.Fatal(err)
+			}
+			old, err := q.look(t.Context(), c, coord.Linearizable())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // whose sessions end
+				s, err := c.NewSession(t.Context(), coord.SessionOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := q.Take(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			late := &taker[int]{q: q, s: c.Session(), limit: 1}
+			ds, err := late.claim(t.Context(), old, slices.Collect(old.free()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			letters, err := q.DeadLetters(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if most == 2 {
+				if len(ds) != 0 || len(letters) != 1 || letters[0].Deliveries != 2 {
+					t.Errorf("%d deliveries, and dead letters %v, want one of 2 deliveries", len(ds), letters)
+				}
+				continue
+			}
+			if len(ds) != 1 || ds[0].Deliveries() != 3 || len(letters) != 0 {
+				t.Errorf("at most %d: deliveries %v, and dead letters %v, want one delivery of number 3", most, ds, letters)
+			}
+		}
+	})
 }

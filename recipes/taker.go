@@ -293,10 +293,16 @@ func (t *taker[T]) claim(ctx context.Context, s *stock, items []item) ([]*Delive
 		return nil, t.refused(items, err)
 	}
 	t.place = ""
+	var taken []*Delivery[T]
 	for i, d := range ds {
 		d.granted(results[2*i+1].Stat.Czxid)
+		if d.recount(results[2*i].Stat) {
+			taken = append(taken, d)
+		} else {
+			_ = d.giveUp(ctx, rejected, d.rejectOps) // it goes on in the background
+		}
 	}
-	return ds, nil
+	return taken, nil
 }
 
 // begin says which items are about to be taken.
