@@ -375,7 +375,7 @@ func (n *contender) clientOf(h held) lasting {
 
 // sessionOf returns the session that something is held by, or nil.
 func sessionOf(h held) *coord.Session {
-	if h, ok := h.(*recipes.Held); ok {
+	if h, ok := h.(interface{ Session() *coord.Session }); ok {
 		return h.Session()
 	}
 	return nil

@@ -81,6 +81,8 @@ type contest struct {
 	places  []*place
 	doubles []*doubleBarrier
 	gates   []*gate
+	depots  []*depot
+	topics  []*topic
 	numbers *numbers
 	seers   []*observer
 
@@ -104,9 +106,14 @@ func newContest(w *world) *contest {
 		for _, pl := range c.places {
 			pl.skipped(p, d)
 		}
+		for _, q := range c.depots {
+			q.skipped(p, d)
+		}
 	}
 	c.doubles = []*doubleBarrier{newDouble(w, "/doubles/exact", 3), newDouble(w, "/doubles/crowded", 4)}
 	c.gates = []*gate{{w: w, path: "/gates/a"}, {w: w, path: "/gates/b"}}
+	c.depots = newDepots(c)
+	c.topics = []*topic{newTopic(c, "/topics/a")}
 	return c
 }
 
@@ -174,6 +181,12 @@ func (c *contest) run() {
 	for i, g := range c.gates {
 		g.start(400 + 10*uint64(i))
 	}
+	for i, d := range c.depots {
+		d.start(700 + 50*uint64(i))
+	}
+	for i, t := range c.topics {
+		t.start(900 + 20*uint64(i))
+	}
 	for id := range 3 {
 		w.working.Go(func() { c.meddle(600 + uint64(id)) })
 	}
@@ -200,6 +213,9 @@ func (c *contest) run() {
 func (c *contest) finish() {
 	w := c.w
 	c.checkObservers()
+	for _, t := range c.topics {
+		t.checkLast()
+	}
 	c.close()
 	w.await(&c.waiting)
 	sleep(settle + time.Minute) // and the reaper has come by
@@ -221,6 +237,12 @@ func (c *contest) finish() {
 			pl.finish(string(data), stat)
 		}
 		c.numbers.finish(v)
+		for _, d := range c.depots {
+			d.finish(v)
+		}
+		for _, t := range c.topics {
+			t.finish(v)
+		}
 		for _, err := range private.Violations(p.c) {
 			w.violate("invariants: member %v: %v", m.ID, err)
 		}
@@ -232,7 +254,7 @@ func (c *contest) finish() {
 
 // checkOrphans checks that nothing is left of clients that are gone.
 func (c *contest) checkOrphans(p *process, v *coord.View) {
-	for _, dir := range []string{"/places", "/doubles", "/gates"} {
+	for _, dir := range []string{"/places", "/doubles", "/gates", "/queues"} {
 		if _, _, err := v.Get(dir); !errors.Is(err, coord.ErrNoNode) {
 			var left []string
 			for z := range v.Walk(dir) {
