@@ -514,7 +514,9 @@ func (d *depot) audit(v *coord.View) {
 			d.w.violate("ids: %s is twice in %s at %v", id, d.path, v.ZXID())
 		}
 		ids[id] = true
-		if !there[id] && dir != "dead" && dir != "delayed" { // ids come behind these, before items
+	}
+	for id := range ids {
+		if !there[id] {
 			d.w.violate("ids: %s of an item is not among the ids of %s at %v", id, d.path, v.ZXID())
 		}
 	}
