@@ -83,6 +83,7 @@ type contest struct {
 	gates   []*gate
 	depots  []*depot
 	topics  []*topic
+	shares  *shares
 	numbers *numbers
 	seers   []*observer
 
@@ -114,6 +115,7 @@ func newContest(w *world) *contest {
 	c.gates = []*gate{{w: w, path: "/gates/a"}, {w: w, path: "/gates/b"}}
 	c.depots = newDepots(c)
 	c.topics = []*topic{newTopic(c, "/topics/a")}
+	c.shares = newShares(c)
 	return c
 }
 
@@ -152,7 +154,7 @@ func (c *contest) setup() {
 	w.ready()
 	api := w.process(1).c
 	w.mustCreate(api, guardedDir, nil)
-	for _, p := range c.places {
+	for _, p := range append(c.shares.places(), c.places...) {
 		w.mustCreate(api, p.guardedPath(), []byte("0"))
 	}
 }
@@ -187,6 +189,7 @@ func (c *contest) run() {
 	for i, t := range c.topics {
 		t.start(900 + 20*uint64(i))
 	}
+	c.shares.start(950)
 	for id := range 3 {
 		w.working.Go(func() { c.meddle(600 + uint64(id)) })
 	}
@@ -216,6 +219,8 @@ func (c *contest) finish() {
 	for _, t := range c.topics {
 		t.checkLast()
 	}
+	c.shares.checkOwned()
+	c.shares.forget()
 	c.close()
 	w.await(&c.waiting)
 	sleep(settle + time.Minute) // and the reaper has come by
@@ -243,6 +248,7 @@ func (c *contest) finish() {
 		for _, t := range c.topics {
 			t.finish(v)
 		}
+		c.shares.finish(v)
 		for _, err := range private.Violations(p.c) {
 			w.violate("invariants: member %v: %v", m.ID, err)
 		}
@@ -254,7 +260,7 @@ func (c *contest) finish() {
 
 // checkOrphans checks that nothing is left of clients that are gone.
 func (c *contest) checkOrphans(p *process, v *coord.View) {
-	for _, dir := range []string{"/places", "/doubles", "/gates", "/queues"} {
+	for _, dir := range []string{"/places", "/doubles", "/gates", "/queues", sharesDir} {
 		if _, _, err := v.Get(dir); !errors.Is(err, coord.ErrNoNode) {
 			var left []string
 			for z := range v.Walk(dir) {
