@@ -22,5 +22,9 @@
 //	contenders_test.go those who are granted something, and observers
 //	meetings_test.go   double barriers and barriers, with their checkers
 //	numbers_test.go    counters, ids and values, with their checkers
+//	queues_test.go     queues, with their checkers
+//	topics_test.go     topics, with theirs
+//	shares_test.go     partitions, tasks, names and numbers, with theirs
 //	grantlies_test.go  that these checkers find what is wrong
+//	queuelies_test.go  and those of queues, topics and shares
 package sim

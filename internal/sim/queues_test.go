@@ -614,7 +614,7 @@ func (d *depot) drain(id uint64) {
 			d.w.violate("liveness: %d items are left in %s (%v)", left, d.path, err)
 			return
 		}
-		if left == 0 {
+		if left == 0 || len(d.w.ledger.found()) > 0 { // more says no more
 			break
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)

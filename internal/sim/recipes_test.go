@@ -29,7 +29,7 @@ const grantsPerRun = 10_000
 // TestRecipes has clients use package recipes under faults, as TestSimulation does the
 // tree, until the wanted number of grants was made.
 func TestRecipes(t *testing.T) {
-	total, seed := 12_000, uint64(1)
+	total, seed := 8_000, uint64(1)
 	if invariants.Enabled {
 		total /= 10
 	}
