@@ -188,7 +188,8 @@ func TestLiesAboutQueues(t *testing.T) {
 				d := l.c.depots[1]
 				d.bound = 2
 				for i := 0; i < len(s.znodes); i += 2 {
-					_, _, err := l.w.process(1).c.Create(context.Background(), d.path+"/"+s.znodes[i], []byte(s.znodes[i+1]), coord.WithParents())
+					ctx := context.Background() //nolint:usetesting // that of the test is not of the bubble
+					_, _, err := l.w.process(1).c.Create(ctx, d.path+"/"+s.znodes[i], []byte(s.znodes[i+1]), coord.WithParents())
 					if err != nil {
 						t.Fatal(err)
 					}

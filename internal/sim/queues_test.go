@@ -438,7 +438,7 @@ func (d *depot) acknowledge(ctx context.Context, n *contender, g *good, gr *gran
 		}
 		next, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		ctx = next
+		ctx = next //nolint:fatcontext // a new one, and not in the old one
 	}
 	_ = n.s.Close() // it has the item no longer
 }
