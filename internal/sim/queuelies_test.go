@@ -333,7 +333,7 @@ func TestBrokenQueuesAreFound(t *testing.T) {
 	for _, b := range brokenQueues {
 		t.Run(b.name, func(t *testing.T) {
 			bubble.Run(t, func(t *testing.T) {
-				for seed := range uint64(10) {
+				for seed := range uint64(brokenRuns) {
 					c := newContest(newWorld(t, options{seed: seed, ops: 400, silent: true}))
 					for _, d := range c.depots {
 						b.breakIt(d)
@@ -346,7 +346,7 @@ func TestBrokenQueuesAreFound(t *testing.T) {
 						t.Logf("also: %v", err)
 					}
 				}
-				t.Errorf("10 runs did not find it")
+				t.Errorf("%d runs did not find it", brokenRuns)
 			})
 		})
 	}
