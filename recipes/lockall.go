@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,11 +56,12 @@ func lockAll(ctx context.Context, s *coord.Session, paths []string, opts []Optio
 	for i, stander := range standers {
 		held, err := stander.acquire(wait)
 		if err != nil {
+			over, why := h.firstOver()
 			for _, s := range standers[i+1:] {
 				_ = s.leave(ctx) // goes on in the background
 			}
 			_ = h.Release(ctx) // so does this
-			return nil, fmt.Errorf("lock %s: %w", paths[i], err)
+			return nil, fmt.Errorf("lock %s: %w", paths[over], cmp.Or(why, err))
 		}
 		h.all = append(h.all, held)
 		var unbind func()
@@ -70,11 +72,22 @@ func lockAll(ctx context.Context, s *coord.Session, paths []string, opts []Optio
 	for _, held := range h.all[1:] {
 		h.ctx, _ = held.bind(h.ctx) //nolint:fatcontext // it is to end with each of them
 	}
-	if err := h.Check(); err != nil { // of one that was broken while it waited for others
+	if over, why := h.firstOver(); why != nil { // it was broken while others were waited for
 		_ = h.Release(ctx)
-		return nil, err
+		return nil, fmt.Errorf("lock %s: %w", paths[over], why)
 	}
 	return h, nil
+}
+
+// firstOver returns which one is the first that is not held any more, and why. If all
+// are held, it is the one that comes next.
+func (h *HeldAll) firstOver() (int, error) {
+	for i, held := range h.all {
+		if err := held.Check(); err != nil {
+			return i, err
+		}
+	}
+	return len(h.all), nil
 }
 
 // standInAll puts a contender into each directory, in one write.
