@@ -25,8 +25,10 @@ const (
 	leaseHead  = "lease for " // what its data begin with, up to the end of the line
 	leaseSince = " since "    // between the time and what it is counted from, in milliseconds since 1970
 	leaseGap   = 20           // the holder gives up a 20th of the time early
-	maxLease   = 1 << 39 * time.Millisecond
 )
+
+// maxLease is the longest lease: its lifetime is the longest that a znode can have.
+const maxLease = 1<<39*time.Millisecond - time.Minute
 
 // lifetime is the time to live of a lease's znode. It is longer than the lease: the
 // ensemble's time, by which znodes vanish, stands still while nobody leads, and is
@@ -67,8 +69,8 @@ type Lease struct {
 // Pitfall: who crashes keeps the others waiting for the rest of the time. If that is
 // not wanted, a [Lock] is.
 //
-// It fails with [coord.ErrBadArguments] unless ttl is 1 s to 2^39 ms, and else as [Lock]
-// does. A write that is not answered may leave the lease taken until it is undone in
+// It fails with [coord.ErrBadArguments] unless ttl is 1 s to 2^39 ms less a minute, and else
+// as [Lock] does. A write that is not answered may leave the lease taken until it is undone in
 // the background, or its time is over.
 func TakeLease(ctx context.Context, c *coord.Coordinator, path string, ttl time.Duration, opts ...Option) (*Lease, error) {
 	l, err := takeLease(ctx, c, path, ttl, opts, false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -236,6 +237,14 @@ func TestLeaseRefuses(t *testing.T) {
 			if _, err := recipes.TakeLease(t.Context(), test.c, test.path, test.ttl, test.opts...); !errors.Is(err, test.want) {
 				t.Errorf("%s: TakeLease = %v, want %v", name, err, test.want)
 			}
+		}
+		// The limit is that of the recipe, and what is within it is granted.
+		const longest = 1<<39*time.Millisecond - time.Minute
+		if _, err := recipes.TakeLease(t.Context(), c, "/l", longest+1); err == nil || !strings.Contains(err.Error(), longest.String()) {
+			t.Errorf("TakeLease for too long = %v", err)
+		}
+		if err := mustTakeLease(t, c, "/l", longest).Release(t.Context()); err != nil {
+			t.Error(err)
 		}
 		if _, err := recipes.Lock(t.Context(), newSession(t, c), "/foreign/lease"); err != nil {
 			t.Error(err)
