@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,9 @@ func leaderOf(v *coord.View, dir string) (*Contender, error) {
 // Session loss: ends the term, and not RunElected.
 // Pitfall: f must heed its context. Until it returns, this process does not campaign.
 func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(ctx context.Context, h *Held) error, opts ...Option) error {
+	if err := present(ctx, c); err != nil {
+		return fmt.Errorf("run elected at %s: %w", path, err)
+	}
 	for s := range c.Sessions(ctx) {
 		for s.Context().Err() == nil {
 			h, err := campaign(ctx, s, path, opts)
@@ -164,10 +168,7 @@ func RunElected(ctx context.Context, c *coord.Coordinator, path string, f func(c
 			}
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return context.Cause(c.Context())
+	return fmt.Errorf("run elected at %s: %w", path, cmp.Or(context.Cause(ctx), context.Cause(c.Context())))
 }
 
 // passes reports whether a campaign that failed so may succeed if it is repeated.
