@@ -154,7 +154,10 @@ func RequestRelease(ctx context.Context, c coord.Client, who Contender) error {
 // Break takes what a contender holds away from it, by deleting its znode, or its place
 // in the line. The next one is granted at once, with a larger fence: the broken one
 // may not have learned of it yet, and what it does then must be guarded, see
-// [Held.Guard]. It costs one write, and does nothing if the contender is gone. It fails
+// [Held.Guard]. So may one that waits be granted at that very moment, by a member that
+// is behind and has not seen it broken: it is Held until that member has, together with
+// the one that is next. Its fence is the smaller one, and its guarded writes are refused.
+// Break costs one write, and does nothing if the contender is gone. It fails
 // with [coord.ErrBadArguments] if who has no Fence, and as [coord.Coordinator.Delete]
 // does.
 func Break(ctx context.Context, c coord.Client, who Contender) error {
