@@ -34,26 +34,32 @@ func newCrew(ctx context.Context) *crew {
 }
 
 // start has f work. It reports whether it has had enough, and then the error that the
-// call returns.
-func (w *crew) start(f func() (over bool, err error)) {
+// call returns. after follows in any case, when the others have been told: what it gives
+// back is not for them, and may take its time.
+func (w *crew) start(f func() (over bool, err error), after func()) {
 	w.all.Go(func() {
-		returned := false
-		defer func() {
-			if returned {
-				return
-			}
-			if value := recover(); value != nil {
-				w.end(nil, &panicError{value, debug.Stack()})
-			} else {
-				w.end(errGoexit, nil)
-			}
-		}()
-		over, err := f()
-		returned = true
-		if over {
-			w.end(err, nil)
-		}
+		defer after()
+		w.run(f)
 	})
+}
+
+func (w *crew) run(f func() (over bool, err error)) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if value := recover(); value != nil {
+			w.end(nil, &panicError{value, debug.Stack()})
+		} else {
+			w.end(errGoexit, nil)
+		}
+	}()
+	over, err := f()
+	returned = true
+	if over {
+		w.end(err, nil)
+	}
 }
 
 func (w *crew) end(err, panicked error) {

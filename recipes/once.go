@@ -57,6 +57,7 @@ func RunOnce(ctx context.Context, s *coord.Session, path string, f func(ctx cont
 	if h == nil {
 		return false, nil
 	}
+	defer func() { _ = h.Release(ctx) }() // goes on in the background
 	_, err = attempt(ctx, h, f)
 	return true, err
 }
@@ -95,7 +96,7 @@ func RunTasks(ctx context.Context, c *coord.Coordinator, path string, workers in
 	for s := range c.Sessions(ctx) {
 		for s.Context().Err() == nil {
 			w := newCrew(ctx)
-			err := q.work(w, s, workers, tasks)
+			err := q.work(ctx, w, s, workers, tasks)
 			if over, err := w.wait(); over {
 				return err
 			}
@@ -128,21 +129,25 @@ func checkTasks(ctx context.Context, c *coord.Coordinator, workers int, tasks ma
 }
 
 // Forget has everything that [RunOnce] or [RunTasks] has done at path count as not
-// done. What is being worked on goes on. It costs one write for each thousand tasks,
-// and does nothing where nothing was done. It fails with [ErrOtherRecipe] if the path is
-// used for something else, and with what reads and writes fail with; it may be called
-// again then.
+// done. What is being worked on goes on, and other znodes stay. It costs one write for
+// each thousand tasks, and does nothing where nothing was done. It fails with
+// [ErrOtherRecipe] if the path is used for something else, and with what reads and writes
+// fail with, when some may be forgotten already; it may be called again then.
 func Forget(ctx context.Context, c coord.Client, path string) error {
-	if err := forget(ctx, c, path); err != nil {
+	err := present(ctx, c)
+	if err == nil {
+		err = forget(ctx, c, path)
+		for isGone(err) { // somebody else forgets as well
+			err = forget(ctx, c, path)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("forget what was done at %s: %w", path, err)
 	}
 	return nil
 }
 
 func forget(ctx context.Context, c coord.Client, path string) error {
-	if err := present(ctx, c); err != nil {
-		return err
-	}
 	v, err := c.View(ctx, coord.Linearizable())
 	if err != nil {
 		return err
@@ -160,7 +165,11 @@ func forget(ctx context.Context, c coord.Client, path string) error {
 	for some := range slices.Chunk(names, 1000) {
 		var ops []coord.Op
 		for _, name := range some {
-			if _, stat, err := v.Get(join(path, name)); err == nil && stat.EphemeralOwner == 0 {
+			data, stat, err := v.Get(join(path, name))
+			if err != nil {
+				return err
+			}
+			if stat.EphemeralOwner == 0 && string(data) == doneMark {
 				ops = append(ops, coord.DeleteOp(join(path, name), coord.WithCzxid(stat.Czxid)))
 			}
 		}
@@ -185,8 +194,9 @@ type taskQueue struct {
 	ids  []string
 }
 
-// work claims tasks and has them done, until none is left or the crew is over.
-func (q *taskQueue) work(w *crew, s *coord.Session, workers int, tasks map[string]func(context.Context, *Held) error) error {
+// work claims tasks and has them done, until none is left or the crew is over. What
+// passes keeps it from claiming, and not the crew from working.
+func (q *taskQueue) work(ctx context.Context, w *crew, s *coord.Session, workers int, tasks map[string]func(context.Context, *Held) error) error {
 	free := make(chan struct{}, workers)
 	for {
 		select {
@@ -197,13 +207,23 @@ func (q *taskQueue) work(w *crew, s *coord.Session, workers int, tasks map[strin
 			return context.Cause(s.Context())
 		}
 		h, id, err := q.claim(w.ctx, s)
-		if err != nil || h == nil {
+		switch {
+		case passes(err):
+			<-free
+			pause(w.ctx, retryPause)
+			continue
+		case err != nil:
+			w.cancel(err)
 			return err
+		case h == nil:
+			return nil
 		}
 		w.start(func() (over bool, err error) {
-			defer func() { <-free }()
 			lost, err := attempt(w.ctx, h, tasks[id])
 			return err != nil && !lost, err
+		}, func() {
+			_ = h.Release(ctx) // goes on in the background
+			<-free
 		})
 	}
 }
@@ -276,16 +296,21 @@ func (q *taskQueue) next(v *coord.View) (free string, busy []coord.Registration,
 // attempt has a task done that was claimed, and records that. It reports whether an
 // error came of the loss of the claim, or of the record, and not of the task.
 func attempt(ctx context.Context, h *Held, f func(ctx context.Context, h *Held) error) (lost bool, err error) {
-	defer func() { _ = h.Release(ctx) }() // goes on in the background
 	bound, unbind := h.bind(ctx)
 	defer unbind()
-	if err = f(bound, h); err == nil {
-		if err = h.finish(ctx); err == nil {
-			return false, nil
-		}
-		lost = passes(err)
+	if err = f(bound, h); err != nil {
+		return h.lost(), err
 	}
-	return lost || h.lost(), err
+	err = h.finish(ctx)
+	for neverSent(err) && bound.Err() == nil {
+		err = h.finish(ctx)
+	}
+	return err != nil && (passes(err) || h.lost()), err
+}
+
+// neverSent reports whether a write failed because nobody was there in time to take it.
+func neverSent(err error) bool {
+	return errors.Is(err, coord.ErrTimeout) && !errors.Is(err, coord.ErrUnknownOutcome)
 }
 
 // lost reports whether h has ended with its session or its znode, and was not released.

@@ -223,7 +223,7 @@ func TestRunOnceWithoutAnAnswer(t *testing.T) {
 		got := <-ended
 		ran, err := got.ran, got.err
 		done := strings.Contains(children(t, e.Leader(t.Context()), "/once"), "once")
-		if !ran || (err == nil) != done {
+		if !ran || err != nil || !done {
 			t.Errorf("RunOnce = %t, %v, and done is %t", ran, err, done)
 		}
 		if ran, err := recipes.RunOnce(t.Context(), s, "/once", func(context.Context, *recipes.Held) error { return nil }); ran == done || err != nil {
@@ -409,6 +409,115 @@ func TestRunTasksFails(t *testing.T) {
 			t.Errorf("RunTasks = %v", err)
 		}
 		noWatches(t, e)
+	})
+}
+
+// A task that fails ends the others at once, and not only when it has given back its
+// claim, which takes a member time that is cut off.
+func TestRunTasksFailsWhileCutOff(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c, why := e.Follower(t.Context()), errors.New("no network")
+		working, ended := make(chan bool), make(chan time.Time, 1)
+		var failed time.Time
+		err := recipes.RunTasks(t.Context(), c, "/tasks", 2, map[string]task{
+			"good": func(ctx context.Context, _ *recipes.Held) error {
+				close(working)
+				<-ctx.Done()
+				ended <- time.Now()
+				return context.Cause(ctx)
+			},
+			"bad": func(context.Context, *recipes.Held) error {
+				<-working
+				e.Isolate(c)
+				failed = time.Now()
+				return why
+			},
+		})
+		if !errors.Is(err, why) {
+			t.Errorf("RunTasks = %v", err)
+		}
+		if late := (<-ended).Sub(failed); late > time.Second {
+			t.Errorf("the other task was told %v later", late)
+		}
+		e.Heal()
+		noWatches(t, e)
+	})
+}
+
+// Who cannot claim, because nobody answers, goes on to claim when somebody does, also
+// while it works on something else.
+func TestRunTasksClaimsAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c, path := e.Follower(t.Context()), "/tasks/next"
+		working, done, finish := make(chan bool), make(chan bool), make(chan bool)
+		ended := make(chan error, 1)
+		if _, _, err := c.Create(t.Context(), "/tasks", []byte("tasks")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := newSession(t, e.Leader(t.Context())).Create(t.Context(), path, nil, coord.Ephemeral); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			ended <- recipes.RunTasks(t.Context(), c, "/tasks", 2, map[string]task{
+				"long": func(ctx context.Context, h *recipes.Held) error {
+					close(working)
+					<-finish
+					return h.Check()
+				},
+				"next": func(context.Context, *recipes.Held) error {
+					close(done)
+					return nil
+				},
+			})
+		}()
+		<-working
+		time.Sleep(time.Second) // it waits for the end of the other one
+		if err := c.Delete(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		e.Isolate(c)
+		time.Sleep(30 * time.Second) // longer than it waits for an answer
+		e.Heal()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Error("nobody has taken the task that is free")
+		}
+		close(finish)
+		if err := <-ended; err != nil {
+			t.Errorf("RunTasks = %v", err)
+		}
+		noWatches(t, e)
+	}, coordtest.WithConfig(func(c *coord.Config) {
+		c.SessionTimeout, c.MaxSessionTimeout, c.OperationTimeout = 5*time.Minute, 5*time.Minute, 5*time.Second
+	}))
+}
+
+// Several may forget at a time, and what is no task stays.
+func TestForget(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		tasks := make(map[string]task)
+		for i := range 30 {
+			tasks[fmt.Sprint(i)] = func(context.Context, *recipes.Held) error { return nil }
+		}
+		if err := recipes.RunTasks(t.Context(), e.Member(1), "/tasks", 5, tasks); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := e.Member(1).Create(t.Context(), "/tasks/README", []byte("by hand")); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for i := range 6 {
+			all.Go(func() {
+				if err := recipes.Forget(t.Context(), e.Member(i%3+1), "/tasks"); err != nil {
+					t.Errorf("Forget = %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if got := children(t, e.Member(1), "/tasks"); got != "README" {
+			t.Errorf("left: %s", got)
+		}
 	})
 }
 

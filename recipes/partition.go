@@ -303,6 +303,9 @@ func (sh *share) taking(v *coord.View) (members []string, me string, err error) 
 	}
 	times := make(map[string]int)
 	for _, e := range l.all {
+		if !l.contends(e) {
+			continue // nobody would work on what it is to have
+		}
 		data, _, err := v.Get(e.path)
 		if err != nil {
 			return nil, "", err
@@ -363,8 +366,6 @@ func (sh *share) own(name string, h *Held) {
 	sh.working[name] = handOver
 	sh.mu.Unlock()
 	sh.crew.start(func() (over bool, err error) {
-		defer sh.disown(name)
-		defer func() { _ = h.Release(sh.ctx) }() // goes on in the background
 		bound, unbind := h.bind(ctx)
 		defer unbind()
 		err = sh.f(bound, &Partition{name, h})
@@ -376,6 +377,9 @@ func (sh *share) own(name string, h *Held) {
 		default:
 			return true, fmt.Errorf("partition %q of %s: %w", name, sh.path, h.Check())
 		}
+	}, func() {
+		_ = h.Release(sh.ctx) // goes on in the background
+		sh.disown(name)
 	})
 }
 

@@ -455,6 +455,43 @@ func TestPartitionsOfAnotherSet(t *testing.T) {
 }
 
 // More members than partitions: who has none waits.
+// A persistent znode that is called like a member gets nothing, and one that is called
+// like a claim keeps that partition alone from having an owner.
+func TestPartitionsAmongForeignZnodes(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c, o, partitions := e.Member(1), watchOwners(t), partitionNames(10)
+		a := o.run(c, "a", partitions)
+		o.balanced(10, "a")
+		for _, path := range []string{"/orders/shards/members/member-0000000000", "/orders/shards/members/member-2000000000"} {
+			if _, _, err := c.Create(t.Context(), path, nil); err != nil && !errors.Is(err, coord.ErrNodeExists) {
+				t.Fatal(err)
+			}
+		}
+		b := o.run(e.Member(2), "b", partitions)
+		o.balanced(10, "a", "b")
+		if err := b.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("RunPartitions = %v", err)
+		}
+		o.balanced(10, "a")
+		if err := a.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("RunPartitions = %v", err)
+		}
+		if _, _, err := c.Create(t.Context(), "/orders/shards/owners/orders-3", nil); err != nil {
+			t.Fatal(err)
+		}
+		a = o.run(c, "a", partitions)
+		o.balanced(9, "a")
+		if err := c.Delete(t.Context(), "/orders/shards/owners/orders-3"); err != nil {
+			t.Fatal(err)
+		}
+		o.balanced(10, "a")
+		if err := a.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("RunPartitions = %v", err)
+		}
+		noWatches(t, e)
+	})
+}
+
 func TestMoreMembersThanPartitions(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		o := watchOwners(t)
