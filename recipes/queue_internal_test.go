@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -149,6 +150,47 @@ func TestQueueOrderSurvivesTheSequence(t *testing.T) {
 		take("c0")
 		for i := range 5 {
 			take(fmt.Sprint("d", i))
+		}
+	})
+}
+
+// A bound holds for who puts what is delayed and has not seen the shelf that others have
+// made since, be it the first one or one more.
+func TestQueueBoundWithoutAShelfInView(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int](), WithBound(4))
+		q.shelfSize = 2
+		if err := q.Put(t.Context(), 0, Delay(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			before, err := q.look(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ops, err := q.putOps(before, item{dueMS: 1, data: entry{value: []byte("0")}.data()}, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; err == nil; i++ {
+				err = q.Put(t.Context(), i)
+			}
+			if !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			if _, err := c.Multi(t.Context(), ops...); !outdated(err) {
+				t.Errorf("a put behind the back of three others = %v", err)
+			}
+			ds, err := q.TakeBatch(t.Context(), c.Session(), 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range ds {
+				if err := d.Ack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	})
 }

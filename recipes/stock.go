@@ -289,16 +289,27 @@ const shelfSize = 1 << 29
 // shelf returns the shelf to put items on, and the one behind it. A put fails if that
 // has come into being, so that nothing is put on a shelf behind whose back it stands.
 func (s *stock) shelf(size int32) (dir, behind string) {
-	number := int64(0)
+	number := s.nextShelf()
 	if n := len(s.shelves); n > 0 {
-		last := s.shelves[n-1]
-		number, _ = strconv.ParseInt(last[len(last)-10:], 10, 32)
-		if _, stat, err := s.v.Get(last); err == nil && (stat.Cversion+stat.NumChildren)/2 >= size {
-			number++
+		if _, stat, err := s.v.Get(s.shelves[n-1]); err != nil || (stat.Cversion+stat.NumChildren)/2 < size {
+			number--
 		}
 	}
-	name := func(number int64) string { return s.dir(fmt.Sprintf("%s%010d", shelfPrefix, number)) }
-	return name(number), name(number + 1)
+	return s.shelfDir(number), s.shelfDir(number + 1)
+}
+
+// nextShelf returns the number of the shelf that would come behind those that are there.
+func (s *stock) nextShelf() int64 {
+	if len(s.shelves) == 0 {
+		return 0
+	}
+	last := s.shelves[len(s.shelves)-1]
+	number, _ := strconv.ParseInt(last[len(last)-10:], 10, 32)
+	return number + 1
+}
+
+func (s *stock) shelfDir(number int64) string {
+	return s.dir(fmt.Sprintf("%s%010d", shelfPrefix, number))
 }
 
 // shelveOps returns the operations that put data on a shelf.
@@ -332,26 +343,25 @@ func (s *stock) buryOps(it item, deliveries int) []coord.Op {
 // dir, if there may be bound of them in all. What is left is shared out over the
 // directories, so that those who put at once seldom fail each other.
 func (s *stock) roomOps(dir string, bound int) ([]coord.Op, error) {
+	all := append(slices.Clip(s.shelves), s.shelfDir(s.nextShelf()), s.dir(delayedDir))
 	room := bound
-	others := make([]string, 0, len(s.shelves)+1)
-	for _, other := range append(others, append(slices.Clip(s.shelves), s.dir(delayedDir))...) {
+	for _, other := range all {
 		room -= s.count(other)
-		if other != dir {
-			others = append(others, other)
-		}
 	}
 	if room < 1 {
 		return nil, fmt.Errorf("%w: it may have %d items", ErrFull, bound)
 	}
-	share := (room - 1) / (len(others) + 1)
+	share := (room - 1) / len(all)
 	var ops []coord.Op
-	for _, other := range others {
-		if !s.has(other) {
+	for _, other := range all {
+		switch {
+		case other == dir: // gets what the others leave
+		case !s.has(other):
 			ops = append(ops, coord.CheckAbsentOp(other))
-			continue
+		default:
+			ops = append(ops, coord.CheckFewerChildrenOp(other, int32(s.count(other)+share+1)))
+			room -= share
 		}
-		ops = append(ops, coord.CheckFewerChildrenOp(other, int32(s.count(other)+share+1)))
-		room -= share
 	}
 	if s.has(dir) {
 		ops = append(ops, coord.CheckFewerChildrenOp(dir, int32(s.count(dir)+room)))
