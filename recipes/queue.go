@@ -109,8 +109,13 @@ func Priority(p int) PutOption { return func(o *putOptions) { o.priority = p } }
 func Delay(d time.Duration) PutOption { return func(o *putOptions) { o.delay = d } }
 
 // ID gives an item a name, of which there is only one in the queue until it is
-// acknowledged or discarded. So a Put that was not answered can be repeated. It is one
-// element of a path, of at most 1024 bytes.
+// acknowledged or discarded: so a Put that is repeated does not put the item twice, as
+// long as it is in the queue. It is one element of a path, of at most 1024 bytes.
+//
+// Pitfall: behind its acknowledgement the name is free, and who repeats a Put that was
+// not answered may put an item anew that was done meanwhile. Ask the
+// [coord.OutcomeError] first, or acknowledge together with a write that shows what is
+// done.
 func ID(id string) PutOption { return func(o *putOptions) { o.id, o.hasID = id, true } }
 
 const maxIDBytes = 1024

@@ -276,10 +276,16 @@ func TestQueueManyConsumers_CURATOR605(t *testing.T) {
 			all.Go(func() {
 				for n := range items / 3 {
 					value := fmt.Sprintf("%d-%d", i, n)
-					for {
+					for ctx.Err() == nil {
 						err := newQueue(e.Member(i+1)).Put(ctx, value, recipes.ID(value), recipes.Priority(n%3))
-						if err == nil || errors.Is(err, recipes.ErrSameID) {
+						if unknown, ok := errors.AsType[*coord.OutcomeError](err); ok {
+							err = unknown.Outcome(ctx)
+						}
+						if err == nil {
 							break
+						}
+						if errors.Is(err, coord.ErrUnknownOutcome) {
+							value += "-again" // the old one may have been put, and be done
 						}
 						time.Sleep(time.Second)
 					}
