@@ -199,17 +199,20 @@ func (c *contender) look(ctx context.Context) (*coord.View, error) {
 		return nil, err
 	}
 	if _, stat, err := v.Get(c.path); err != nil || stat.Czxid != c.czxid {
-		// The end of the session is the better reason, if it is one.
-		return nil, cmp.Or(context.Cause(c.s.Context()), ErrLost)
+		return nil, lossOf(c.s)
 	}
 	return v, nil
 }
 
-// drain takes what the set was told. One that has ended, because this member skipped
-// changes, is replaced.
+// lossOf returns why a znode of a session is gone. The end of the session is the better
+// reason, if it is one.
+func lossOf(s *coord.Session) error { return cmp.Or(context.Cause(s.Context()), ErrLost) }
+
+// drain takes what the set was told. One that has ended, because this member or the set
+// skipped changes, is replaced.
 func (c *contender) drain(ctx context.Context) error {
 	_, err := c.set.Take(math.MaxUint64)
-	if err == nil || !isCompacted(err) {
+	if err == nil || !skipped(err) {
 		return err
 	}
 	set, err := c.s.NewWatchSet(ctx)

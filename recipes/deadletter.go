@@ -59,7 +59,7 @@ func (q *Queue[T]) deadLetters(ctx context.Context, opts []coord.ReadOption) ([]
 // as [Queue.Put] does.
 func (q *Queue[T]) PutBack(ctx context.Context, l DeadLetter[T]) error {
 	err := q.settleDead(ctx, l, func(s *stock) ([]coord.Op, error) {
-		it := item{priority: l.Priority, data: l.it.data}
+		it := item{priority: l.it.priority, data: l.it.data}
 		if e, err := parseEntry(it.data); err == nil {
 			e.deliveries = 0
 			it.data = e.data()
@@ -75,7 +75,10 @@ func (q *Queue[T]) PutBack(ctx context.Context, l DeadLetter[T]) error {
 // Discard deletes a dead letter, whose id is free then. It fails with [coord.ErrNoNode]
 // if it is not there any more, and as [Queue.Put] does.
 func (q *Queue[T]) Discard(ctx context.Context, l DeadLetter[T]) error {
-	err := q.settleDead(ctx, l, func(s *stock) ([]coord.Op, error) { return s.freeOps(l.ID), nil })
+	err := q.settleDead(ctx, l, func(s *stock) ([]coord.Op, error) {
+		e, _ := parseEntry(l.it.data)
+		return s.freeOps(e.id), nil
+	})
 	if err != nil {
 		return fmt.Errorf("discard from queue %s: %w", q.path, err)
 	}

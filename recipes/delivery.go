@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,12 @@ type Delivery[T any] struct {
 	deliveries int
 	claim      coord.ZXID
 
-	ctx      context.Context // ends with the delivery, or when the session's own does
-	cancel   context.CancelCauseFunc
 	watching sync.Once
+	ctx      context.Context // ends with the delivery; made by watching
+
+	mu     sync.Mutex              // a leaf
+	ended  error                   // guarded by mu; why, as far as that is known here
+	cancel context.CancelCauseFunc // guarded by mu; of ctx, if that is there
 
 	givingUp atomic.Bool   // it is not held any more, whether or not its znode is there
 	settling chan struct{} // holds 1: who has it settles
@@ -63,16 +67,9 @@ func (q *Queue[T]) newDelivery(s *coord.Session, st *stock, it item) (*Delivery[
 		return nil, err
 	}
 	e, _ := parseEntry(it.data)
-	d := &Delivery[T]{Value: value, q: q, s: s, it: it, id: e.id, freeOps: st.freeOps(e.id), deliveries: it.deliveries() + 1}
+	d := &Delivery[T]{Value: value, q: q, s: s, it: it, id: e.id, freeOps: st.freeOps(e.id), deliveries: it.deliveries() + 1, settling: make(chan struct{}, 1)}
 	d.it.data = nil
 	return d, nil
-}
-
-// granted makes it a delivery, as the session's znode of this czxid says.
-func (d *Delivery[T]) granted(czxid coord.ZXID) {
-	d.claim = czxid
-	d.settling = make(chan struct{}, 1)
-	d.ctx, d.cancel = context.WithCancelCause(d.s.Context())
 }
 
 // recount counts by the item's stat from when it was taken: behind the view that showed
@@ -174,7 +171,7 @@ func (d *Delivery[T]) look(ctx context.Context) (*stock, item, error) {
 	}
 	it := d.it
 	if it.data, it.stat, err = s.v.Get(it.path); err != nil || it.stat.Czxid != d.it.stat.Czxid {
-		return nil, item{}, lost(d.s)
+		return nil, item{}, lossOf(d.s)
 	}
 	return s, it, nil
 }
@@ -208,10 +205,8 @@ func (d *Delivery[T]) rejectOps(ctx context.Context) ([]coord.Op, error) {
 
 // giveUp settles, and goes on in the background with what is not answered.
 func (d *Delivery[T]) giveUp(ctx context.Context, to settlement, ops func(context.Context) ([]coord.Op, error)) error {
-	if d.ctx.Err() == nil {
-		d.givingUp.Store(true)
-		d.cancel(ErrSettled)
-	}
+	d.givingUp.Store(true)
+	d.end(ErrSettled)
 	err := d.settle(ctx, to, ops)
 	if err == nil || d.over(err) {
 		return err
@@ -268,10 +263,11 @@ func (d *Delivery[T]) settle(ctx context.Context, to settlement, ops func(contex
 		}
 		failed, ok := errors.AsType[*coord.MultiError](err)
 		switch {
-		case ok && failed.Index == 0 && outdated(err):
-			d.cancel(lost(d.s))
-			return fmt.Errorf("%w: %w", lost(d.s), err)
-		case ok && to != acknowledged && (errors.Is(err, coord.ErrNodeExists) || errors.Is(err, coord.ErrNoNode)):
+		case ok && failed.Index == 0 && isGone(err):
+			loss := lossOf(d.s)
+			d.end(loss)
+			return fmt.Errorf("%w: %w", loss, err)
+		case ok && to != acknowledged && overtaken(err):
 			continue // a directory has come or gone
 		}
 		return err
@@ -296,7 +292,20 @@ func (d *Delivery[T]) learn(ctx context.Context) error {
 
 func (d *Delivery[T]) settled(to settlement) {
 	d.done = to
-	d.cancel(ErrSettled)
+	d.end(ErrSettled)
+}
+
+// end ends the delivery, if nothing has before.
+func (d *Delivery[T]) end(cause error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended != nil {
+		return
+	}
+	d.ended = cause
+	if d.cancel != nil {
+		d.cancel(cause)
+	}
 }
 
 // Check returns nil while d is held, by this process's clock and this member's state,
@@ -312,62 +321,47 @@ func (d *Delivery[T]) Check() error { return context.Cause(d.Context()) }
 // The first call begins to watch; a delivery that is never asked costs no watch.
 func (d *Delivery[T]) Context() context.Context {
 	d.watching.Do(func() {
-		if err := d.watch(); err != nil {
-			d.cancel(err)
+		if err := d.watch(d.begin()); err != nil {
+			d.end(err)
 		}
 	})
-	return deliveryContext[T]{d}
+	return grantContext{d.ctx, d.s}
+}
+
+// begin makes the context. Nobody who does not ask has one: it would stay with the session
+// when d is acknowledged by a Multi with AckOps.
+func (d *Delivery[T]) begin() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended != nil {
+		d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(d.s.Context()))
+		d.cancel(d.ended)
+		return d.ctx
+	}
+	d.ctx, d.cancel = context.WithCancelCause(d.s.Context())
+	return d.ctx
 }
 
 // watch has the context end when the claim does.
-func (d *Delivery[T]) watch() error {
-	l := &lookout{c: d.s}
-	look := func(v *coord.View) ([]coord.Registration, error) {
-		if _, stat, err := v.Get(d.it.claimPath()); err != nil || stat.Czxid != d.claim {
-			if _, stat, err := v.Get(d.it.path); err != nil || stat.Czxid != d.it.stat.Czxid {
-				return nil, ErrSettled // in a Multi with AckOps
-			}
-			return nil, ErrLost
-		}
-		return []coord.Registration{{Path: d.it.claimPath(), Type: coord.DataWatcher}}, nil
+func (d *Delivery[T]) watch(ctx context.Context) error {
+	v, err := d.s.View(ctx, coord.AllowStale())
+	if err == nil {
+		_, err = d.stands(v)
 	}
-	if _, err := l.next(d.ctx, coord.AllowStale(), look); err != nil {
-		l.close()
+	if err != nil {
 		return err
 	}
-	go func() {
-		defer l.close()
-		for {
-			err := l.wait(d.ctx)
-			if err == nil {
-				_, err = l.next(d.ctx, coord.AllowStale(), look)
-			}
-			if err != nil {
-				d.cancel(err)
-				return
-			}
-		}
-	}()
+	go func() { d.end(lookUntil(ctx, d.s, coord.AllowStale(), d.stands)) }()
 	return nil
 }
 
-// A deliveryContext is the context of a Delivery. Its methods look at the session's
-// clock first, which ends d.ctx if the time is up.
-type deliveryContext[T any] struct{ d *Delivery[T] }
-
-func (c deliveryContext[T]) look() context.Context {
-	_ = c.d.s.Context().Err()
-	return c.d.ctx
+// stands fails if the claim is not there, and says what to register for to learn that.
+func (d *Delivery[T]) stands(v *coord.View) ([]coord.Registration, error) {
+	if _, stat, err := v.Get(d.it.claimPath()); err == nil && stat.Czxid == d.claim {
+		return []coord.Registration{{Path: d.it.claimPath(), Type: coord.DataWatcher}}, nil
+	}
+	if _, stat, err := v.Get(d.it.path); err == nil && stat.Czxid == d.it.stat.Czxid {
+		return nil, lossOf(d.s)
+	}
+	return nil, cmp.Or(context.Cause(d.s.Context()), ErrSettled) // in a Multi with AckOps
 }
-
-// Deadline implements [context.Context]. It moves, so there is none to tell.
-func (c deliveryContext[T]) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Done implements [context.Context].
-func (c deliveryContext[T]) Done() <-chan struct{} { return c.look().Done() }
-
-// Err implements [context.Context].
-func (c deliveryContext[T]) Err() error { return c.look().Err() }
-
-// Value implements [context.Context].
-func (c deliveryContext[T]) Value(key any) any { return c.look().Value(key) }

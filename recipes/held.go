@@ -75,7 +75,7 @@ func (h *Held) read() error {
 // the same: Err, and Done in a select, compare the session's clock. Who breaks a
 // grant by deleting its znode does not wait for the holder: guard what must not
 // happen then.
-func (h *Held) Context() context.Context { return heldContext{h} }
+func (h *Held) Context() context.Context { return grantContext{h.ctx, h.c.s} }
 
 // Check returns nil while h is held, by this process's clock, and otherwise the
 // cause of its end. It asks nobody.
@@ -153,26 +153,29 @@ func (h *Held) bind(ctx context.Context) (_ context.Context, unbind func()) {
 	return boundContext{both, ctx, h, cancel}, func() { stop(); cancel(context.Canceled) }
 }
 
-// A heldContext is the context of a Held. Its methods look at the session's clock
-// first, which ends h.ctx if the time is up.
-type heldContext struct{ h *Held }
+// A grantContext is the context of what a session was granted. Its methods look at the
+// session's clock first, which ends it if the time is up.
+type grantContext struct {
+	ctx context.Context
+	s   *coord.Session
+}
 
-func (c heldContext) look() context.Context {
-	_ = c.h.c.s.Context().Err()
-	return c.h.ctx
+func (c grantContext) look() context.Context {
+	_ = c.s.Context().Err()
+	return c.ctx
 }
 
 // Deadline implements [context.Context]. It moves, so there is none to tell.
-func (c heldContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c grantContext) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Done implements [context.Context].
-func (c heldContext) Done() <-chan struct{} { return c.look().Done() }
+func (c grantContext) Done() <-chan struct{} { return c.look().Done() }
 
 // Err implements [context.Context].
-func (c heldContext) Err() error { return c.look().Err() }
+func (c grantContext) Err() error { return c.look().Err() }
 
 // Value implements [context.Context].
-func (c heldContext) Value(key any) any { return c.look().Value(key) }
+func (c grantContext) Value(key any) any { return c.look().Value(key) }
 
 // A boundContext also ends with a Held. It asks both where it comes from, which may
 // compare clocks, before it answers.

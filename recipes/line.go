@@ -42,6 +42,7 @@ var (
 	familyCandidate = &family{recipe: "election", mark: "candidate-", numbered: true}
 	familyPermit    = &family{recipe: "semaphore", mark: "permit-", numbered: true}
 	familyLeaseWait = &family{recipe: "lease", mark: "waiter-"}
+	familyTaker     = &family{recipe: "queue", mark: "taker-"} // in a directory of the queue's
 
 	// The first one of a recipe is coord's own.
 	families = []*family{

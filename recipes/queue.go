@@ -216,19 +216,12 @@ func (q *Queue[T]) write(ctx context.Context, plan func(s *stock) ([]coord.Op, e
 		}
 		if err == nil {
 			results, err := q.c.Multi(ctx, ops...)
-			if !outdated(err) {
+			if !overtaken(err) {
 				return results, err
 			}
 		}
 		how, anew = coord.Linearizable(), true
 	}
-}
-
-// outdated reports whether a write failed because the queue was another one than the
-// view showed.
-func outdated(err error) bool {
-	return errors.Is(err, coord.ErrNodeExists) || errors.Is(err, coord.ErrNoNode) ||
-		errors.Is(err, coord.ErrBadVersion) || errors.Is(err, coord.ErrNotEmpty)
 }
 
 // look returns the stock as a client sees it.

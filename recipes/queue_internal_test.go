@@ -179,7 +179,7 @@ func TestQueueBoundWithoutAShelfInView(t *testing.T) {
 			if !errors.Is(err, ErrFull) {
 				t.Fatal(err)
 			}
-			if _, err := c.Multi(t.Context(), ops...); !outdated(err) {
+			if _, err := c.Multi(t.Context(), ops...); !overtaken(err) {
 				t.Errorf("a put behind the back of three others = %v", err)
 			}
 			ds, err := q.TakeBatch(t.Context(), c.Session(), 3)
@@ -191,6 +191,56 @@ func TestQueueBoundWithoutAShelfInView(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+	})
+}
+
+// No directory of a queue is made in one that is not a queue's any more, though it was
+// when the view was taken.
+func TestQueueIsNotMadeInAnotherRecipesDirectory(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int]())
+		if _, _, err := c.Create(t.Context(), "/q", []byte(queueMark)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := q.look(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Delete(t.Context(), "/q"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Create(t.Context(), "/q", nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Multi(t.Context(), s.makeOps("/q/dead")...); !overtaken(err) {
+			t.Errorf("a directory is made in another's: %v", err)
+		}
+	})
+}
+
+// A delivery that is acknowledged by a Multi, and that nobody has asked for its context,
+// leaves nothing in its session, which may live for ever.
+func TestDeliveryThatNobodyAsksHasNoContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int]())
+		if err := q.Put(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		d, err := q.Take(t.Context(), c.Session())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Multi(t.Context(), d.AckOps()...); err != nil {
+			t.Fatal(err)
+		}
+		if d.ctx != nil {
+			t.Error("it has a context")
+		}
+		if err := d.Check(); !errors.Is(err, ErrSettled) {
+			t.Errorf("Check = %v", err)
 		}
 	})
 }

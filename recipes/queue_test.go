@@ -462,9 +462,23 @@ func TestQueueIDs_CURATOR224(t *testing.T) {
 		if err != nil || len(letters) != 1 {
 			t.Fatal(letters, err)
 		}
+		letters[0].ID, letters[0].Priority = "other", 12345 // what callers make of it is theirs
+		mustPut(t, q, "other", recipes.ID("other"))
+		if err := q.PutBack(t.Context(), letters[0]); err != nil {
+			t.Fatal(err)
+		}
+		other := mustTake(t, q, s, "other")
+		if err := mustTake(t, q, s, "d").Reject(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if letters, err = q.DeadLetters(t.Context()); err != nil || len(letters) != 1 {
+			t.Fatal(letters, err)
+		}
+		letters[0].ID = "other"
 		if err := q.Discard(t.Context(), letters[0]); err != nil {
 			t.Fatal(err)
 		}
+		mustAck(t, other)
 		for what, call := range map[string]func(context.Context, recipes.DeadLetter[string]) error{"PutBack": q.PutBack, "Discard": q.Discard} {
 			if err := call(t.Context(), letters[0]); !errors.Is(err, coord.ErrNoNode) {
 				t.Errorf("%s of one that is gone = %v", what, err)
@@ -582,6 +596,59 @@ func TestQueueForeignZnodes_Netflix30(t *testing.T) {
 		mustPut(t, q, "fourth") // as many as the foreign takers in the line leave
 		mustPut(t, q, "fifth")
 		mustAck(t, mustTake(t, q, s, "third"))
+	})
+}
+
+// What somebody puts below an item keeps that one where it is, until it is gone, and no
+// other one: a delayed item is left behind, and a dead letter that cannot be deleted is an
+// error, not something to try again for ever.
+func TestQueueForeignZnodesBelowItems(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q, s := newQueue(c), newSession(t, c)
+		mustPut(t, q, "dead")
+		if err := mustTake(t, q, s, "dead").Reject(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, q, "delayed", recipes.Delay(time.Second))
+		mustPut(t, q, "free")
+		var below []string
+		for _, dir := range []string{"/q/dead", "/q/delayed", "/q/items-0000000000"} {
+			path := dir + "/" + children(t, c, dir) + "/foreign"
+			mustCreateAt(t, c, path)
+			below = append(below, path)
+		}
+		time.Sleep(time.Minute)
+		mustBeEmpty(t, q, s)
+		mustPut(t, q, "later", recipes.Delay(time.Second))
+		mustAck(t, mustTake(t, q, s, "later"))
+
+		letters, err := q.DeadLetters(t.Context())
+		if err != nil || len(letters) != 1 {
+			t.Fatal(letters, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := q.Discard(ctx, letters[0]); !errors.Is(err, coord.ErrNotEmpty) {
+			t.Errorf("Discard = %v", err)
+		}
+		for i, want := range []string{"delayed", "free"} {
+			got := takeInBackground(t.Context(), q, s)
+			waiting(t, c, "/q/takers", 1)
+			time.Sleep(time.Second) // it has looked, and waits
+			if err := c.Delete(t.Context(), below[i+1]); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case o := <-got:
+				if o.err != nil || o.d.Value != want {
+					t.Fatalf("Take = %+v, want %s", o, want)
+				}
+				mustAck(t, o.d)
+			case <-time.After(30 * time.Second):
+				t.Fatalf("%s is stuck", want)
+			}
+		}
 	})
 }
 

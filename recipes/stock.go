@@ -31,7 +31,6 @@ const (
 	deadDir     = "dead"
 	idsDir      = "ids"
 	takersDir   = "takers"
-	takerPrefix = "taker-"
 	takenName   = "taken"
 )
 
@@ -249,12 +248,20 @@ func (s *stock) listed(dir string, parse func(name string) (item, bool)) iter.Se
 	}
 }
 
-// delayed yields the delayed items in the order in which they are due.
+// delayed yields the delayed items in the order in which they are due, but those below
+// which somebody has put something: these stay where they are.
 func (s *stock) delayed() iter.Seq[item] {
-	return s.listed(s.dir(delayedDir), func(name string) (item, bool) {
+	all := s.listed(s.dir(delayedDir), func(name string) (item, bool) {
 		due, priority, ok := dueOf(name)
 		return item{dueMS: due, priority: priority}, ok
 	})
+	return func(yield func(item) bool) {
+		for it := range all {
+			if it.stat.NumChildren == 0 && !yield(it) {
+				return
+			}
+		}
+	}
 }
 
 // dead yields the dead items.
@@ -269,17 +276,19 @@ func (s *stock) dead() iter.Seq[item] {
 // they are there. They and all that create in the directory fail if a directory comes
 // or goes meanwhile: so none is ever made without its mark.
 func (s *stock) makeOps(dir string) []coord.Op {
-	var ops []coord.Op
+	if s.has(dir) {
+		return nil
+	}
+	var queue coord.Op
 	switch {
 	case s.stat == (coord.Stat{}):
-		ops = append(ops, coord.CreateOp(s.path, []byte(queueMark), coord.Container, coord.WithContainers()))
+		queue = coord.CreateOp(s.path, []byte(queueMark), coord.Container, coord.WithContainers())
 	case !s.marked:
-		ops = append(ops, coord.SetDataOp(s.path, []byte(queueMark), coord.WithCzxid(s.stat.Czxid), coord.WithVersion(s.stat.Version)))
+		queue = coord.SetDataOp(s.path, []byte(queueMark), coord.WithCzxid(s.stat.Czxid), coord.WithVersion(s.stat.Version))
+	default:
+		queue = coord.CheckOp(s.path, coord.WithCzxid(s.stat.Czxid))
 	}
-	if !s.has(dir) {
-		ops = append(ops, coord.CreateOp(dir, nil, coord.Container))
-	}
-	return ops
+	return []coord.Op{queue, coord.CreateOp(dir, nil, coord.Container)}
 }
 
 // A shelf takes this many items before there is another one: the numbers at the ends of
@@ -367,39 +376,4 @@ func (s *stock) roomOps(dir string, bound int) ([]coord.Op, error) {
 		ops = append(ops, coord.CheckFewerChildrenOp(dir, int32(s.count(dir)+room)))
 	}
 	return ops, nil
-}
-
-// line returns the takers that wait before the one at place, all of them if that is
-// nothing: how many there are, and the path of the last one.
-func (s *stock) line(place string) (ahead int, last string) {
-	dir := s.dir(takersDir)
-	if place == "" {
-		return s.count(dir), ""
-	}
-	own, _ := takerNumber(place[len(dir)+1:])
-	var lastNumber int32
-	for name := range s.v.ChildrenAfter(dir, "") {
-		number, ok := takerNumber(name)
-		if !ok || !precedes(number, own) {
-			continue
-		}
-		path := join(dir, name)
-		if _, stat, err := s.v.Get(path); err != nil || stat.EphemeralOwner == 0 {
-			continue
-		}
-		ahead++
-		if last == "" || precedes(lastNumber, number) {
-			last, lastNumber = path, number
-		}
-	}
-	return ahead, last
-}
-
-func takerNumber(name string) (int32, bool) {
-	digits, ok := strings.CutPrefix(name, takerPrefix)
-	if !ok || len(digits) < 10 {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(digits, 10, 32)
-	return int32(n), err == nil
 }

@@ -31,13 +31,13 @@ const maxBatch = 1000
 // Items that cannot be decoded, and those that were delivered as often as
 // [WithMaxDeliveries] allows, become dead letters on the way.
 func (q *Queue[T]) Take(ctx context.Context, s *coord.Session) (*Delivery[T], error) {
-	return one(q.take(ctx, s, 1, true))
+	return (&taker[T]{q: q, s: s, limit: 1, waits: true}).one(ctx)
 }
 
 // TryTake takes an item if there is one, as this member sees it, for which nobody waits
 // already. Otherwise it fails with [ErrEmpty], and else as [Queue.Take] does.
 func (q *Queue[T]) TryTake(ctx context.Context, s *coord.Session) (*Delivery[T], error) {
-	return one(q.take(ctx, s, 1, false))
+	return (&taker[T]{q: q, s: s, limit: 1, waits: false}).one(ctx)
 }
 
 // TakeBatch waits for an item, and takes what there is, at most limit items, in one write
@@ -45,21 +45,22 @@ func (q *Queue[T]) TryTake(ctx context.Context, s *coord.Session) (*Delivery[T],
 // one Multi. It fails as [Queue.Take] does, and with [coord.ErrBadArguments] if limit is
 // not from 1 to 1000.
 func (q *Queue[T]) TakeBatch(ctx context.Context, s *coord.Session, limit int) ([]*Delivery[T], error) {
-	return q.take(ctx, s, limit, true)
+	return (&taker[T]{q: q, s: s, limit: limit, waits: true}).batch(ctx)
 }
 
-func one[T any](ds []*Delivery[T], err error) (*Delivery[T], error) {
+// one returns the only delivery of a batch of one.
+func (t *taker[T]) one(ctx context.Context) (*Delivery[T], error) {
+	ds, err := t.batch(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return ds[0], nil
 }
 
-func (q *Queue[T]) take(ctx context.Context, s *coord.Session, limit int, waits bool) ([]*Delivery[T], error) {
-	t := &taker[T]{q: q, s: s, limit: limit, waits: waits}
+func (t *taker[T]) batch(ctx context.Context) ([]*Delivery[T], error) {
 	ds, err := t.run(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("take from queue %s: %w", q.path, err)
+		return nil, fmt.Errorf("take from queue %s: %w", t.q.path, err)
 	}
 	return ds, nil
 }
@@ -73,10 +74,9 @@ type taker[T any] struct {
 	limit int
 	waits bool
 
-	place string // its znode in the line; "" if it does not stand there
-	czxid coord.ZXID
-	first bool // it stands there as the first
-	set   *coord.WatchSet
+	place  *contender // in the line; nil if it does not stand there
+	ahead  int        // how many stand before it, all of the line if it does not
+	before string     // the path of the last one of those, if it does
 
 	forbidden map[string]bool // items that s may not take
 }
@@ -88,18 +88,11 @@ func (t *taker[T]) run(ctx context.Context) ([]*Delivery[T], error) {
 	if t.limit < 1 || t.limit > maxBatch {
 		return nil, fmt.Errorf("%w: a batch of %d, the limit is %d", coord.ErrBadArguments, t.limit, maxBatch)
 	}
-	defer t.close()
 	ds, err := t.take(ctx)
-	if err != nil && t.place != "" {
-		leave(ctx, t.s, coord.DeleteOp(t.place, coord.WithCzxid(t.czxid)))
+	if err != nil && t.place != nil {
+		_ = t.place.leave(ctx) // goes on in the background
 	}
 	return ds, err
-}
-
-func (t *taker[T]) close() {
-	if t.set != nil {
-		t.set.Close()
-	}
 }
 
 // take looks until it has something.
@@ -110,82 +103,75 @@ func (t *taker[T]) take(ctx context.Context) ([]*Delivery[T], error) {
 		if err != nil {
 			return nil, err
 		}
-		ds, next, err := t.step(ctx, s)
-		if err != nil || ds != nil {
-			return ds, err
+		if err := t.locate(s); err != nil {
+			return nil, err
 		}
-		if next == wait {
-			how = []coord.ReadOption{coord.AllowStale()}       // it has been in contact with a quorum
-			if err := t.wait(ctx, t.untilDue(s)); err != nil { // s must not stay in memory
-				return nil, err
+		if ops := t.promoteOps(s); ops != nil {
+			err = t.tidy(ctx, ops)
+		} else if free := t.choose(s); len(free) > 0 {
+			var ds []*Delivery[T]
+			if ds, err = t.claim(ctx, s, free); ds != nil {
+				return ds, nil
+			}
+		} else if !t.waits {
+			err = ErrEmpty
+		} else if t.place == nil {
+			err = t.stand(ctx)
+		} else {
+			how = []coord.ReadOption{coord.AllowStale()} // it has been in contact with a quorum
+			var registered bool
+			if registered, err = t.register(ctx, s); registered {
+				err = t.wait(ctx, t.dueAt(s)) // s must not stay in memory
 			}
 		}
-	}
-}
-
-// What to do behind a step that has taken nothing.
-type next int
-
-const (
-	again next = iota // look again: something has changed
-	wait              // until something does
-)
-
-// step does what a stock gives occasion to.
-func (t *taker[T]) step(ctx context.Context, s *stock) ([]*Delivery[T], next, error) {
-	ahead, last := s.line(t.place)
-	if t.place != "" {
-		if _, stat, err := s.v.Get(t.place); err != nil || stat.Czxid != t.czxid {
-			t.place = ""
-			return nil, again, lost(t.s)
+		if err != nil {
+			return nil, err
 		}
 	}
-	t.first = t.place != "" && ahead == 0
-	if ahead == 0 {
-		if ops := t.promoteOps(s); ops != nil {
-			return nil, again, t.tidy(ctx, ops)
+}
+
+// locate finds out who stands before t.
+func (t *taker[T]) locate(s *stock) error {
+	dir := s.dir(takersDir)
+	if t.place == nil {
+		t.ahead, t.before = s.count(dir), ""
+		return nil
+	}
+	if _, stat, err := s.v.Get(t.place.path); err != nil || stat.Czxid != t.place.czxid {
+		return lossOf(t.s)
+	}
+	l, err := lineOf(s.v, dir, familyTaker)
+	if err != nil {
+		return err
+	}
+	t.ahead, t.before = 0, ""
+	for _, e := range l.all[:l.at(t.place.path)] {
+		if l.contends(e) {
+			t.ahead, t.before = t.ahead+1, e.path
 		}
 	}
-	t.q.mu.Lock()
-	spread := t.q.crowd.spread()
-	t.q.mu.Unlock()
-	free := t.choose(s, ahead, spread, t.q.isClaimed)
-	if len(free) == 0 { // those who claim may fail, and nobody would hear of it
-		free = t.choose(s, ahead, spread, func(item) bool { return false })
-	}
-	if len(free) > 0 {
-		ds, err := t.claim(ctx, s, t.pick(free, spread))
-		return ds, again, err
-	}
-	if !t.waits {
-		return nil, again, ErrEmpty
-	}
-	if t.place == "" {
-		return nil, again, t.stand(ctx, s)
-	}
-	return nil, wait, t.register(s, last)
+	return nil
 }
 
-// lost is why a znode of a session is gone.
-func lost(s *coord.Session) error {
-	if err := context.Cause(s.Context()); err != nil {
-		return err // the better reason
-	}
-	return ErrLost
-}
+// first reports whether t stands in the line as the first.
+func (t *taker[T]) first() bool { return t.place != nil && t.ahead == 0 }
 
-// tidy does what any taker may do, one of them with success.
+// tidy does what any taker may do, one of them with success. That an item has children
+// means that somebody has taken it.
 func (t *taker[T]) tidy(ctx context.Context, ops []coord.Op) error {
 	_, err := t.s.Multi(ctx, ops...)
-	if outdated(err) {
+	if overtaken(err) || errors.Is(err, coord.ErrNotEmpty) {
 		return nil
 	}
 	return err
 }
 
 // promoteOps returns the operations that put delayed items that are due among the
-// others, if there are any.
+// others, if there are any and nobody stands before t who will do so.
 func (t *taker[T]) promoteOps(s *stock) []coord.Op {
+	if t.ahead > 0 {
+		return nil
+	}
 	now := time.Now().UnixMilli()
 	var due []item
 	var gone []coord.Op
@@ -205,10 +191,26 @@ func (t *taker[T]) promoteOps(s *stock) []coord.Op {
 // maxPromotedBytes keeps a Multi far from its limit.
 const maxPromotedBytes = 1 << 20
 
-// choose returns items that could be taken, behind as many as those ahead will take. In
-// a crowd it is more than is to be taken, but not of a smaller priority.
-func (t *taker[T]) choose(s *stock, ahead, spread int, avoid func(item) bool) []item {
+// choose returns the items to be taken now. In a crowd they are drawn from among more.
+func (t *taker[T]) choose(s *stock) []item {
+	spread := t.q.spread()
+	free := t.candidates(s, spread, t.q.isClaimed)
+	if len(free) == 0 { // those who claim may fail, and nobody would hear of it
+		free = t.candidates(s, spread, func(item) bool { return false })
+	}
+	n := min(t.limit, len(free))
+	from := 0
+	if spread > 1 {
+		from = rand.IntN(len(free) - n + 1)
+	}
+	return free[from : from+n]
+}
+
+// candidates returns items that could be taken, behind as many as those ahead will take:
+// as many as are to be taken, and up to spread of them if they are of one priority.
+func (t *taker[T]) candidates(s *stock, spread int, avoid func(item) bool) []item {
 	want := max(t.limit, spread)
+	ahead := t.ahead
 	var free []item
 	for it := range s.free() {
 		switch {
@@ -225,16 +227,6 @@ func (t *taker[T]) choose(s *stock, ahead, spread int, avoid func(item) bool) []
 		}
 	}
 	return free
-}
-
-// pick returns those to be taken now.
-func (t *taker[T]) pick(free []item, spread int) []item {
-	n := min(t.limit, len(free))
-	from := 0
-	if spread > 1 {
-		from = rand.IntN(len(free) - n + 1)
-	}
-	return free[from : from+n]
 }
 
 // A crowd is how much takers of all members have been in each other's way of late: so
@@ -264,6 +256,13 @@ func (c *crowd) collided() {
 
 func (c *crowd) passed() { c.heat = max(c.heat-1, 0) }
 
+// spread returns among how many items one is to be drawn.
+func (q *Queue[T]) spread() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.crowd.spread()
+}
+
 // isClaimed reports whether an item is about to be taken by others of this process.
 func (q *Queue[T]) isClaimed(it item) bool {
 	q.mu.Lock()
@@ -271,32 +270,39 @@ func (q *Queue[T]) isClaimed(it item) bool {
 	return q.claiming[it.path] == it.stat.Czxid
 }
 
-// claim takes items, all or none.
+// claim takes items, all or none, and gives up its place in the line for them. It
+// returns nothing if somebody was faster.
 func (t *taker[T]) claim(ctx context.Context, s *stock, items []item) ([]*Delivery[T], error) {
 	ds := make([]*Delivery[T], len(items))
-	ops := make([]coord.Op, 0, 2*len(items)+1)
+	var leave, checks, creates []coord.Op
+	if t.place != nil {
+		leave = []coord.Op{coord.DeleteOp(t.place.path, coord.WithCzxid(t.place.czxid))}
+	}
 	for i, it := range items {
 		d, err := t.q.newDelivery(t.s, s, it)
 		if err != nil {
 			return nil, t.tidy(ctx, s.buryOps(it, it.deliveries()))
 		}
 		ds[i] = d
-		ops = append(ops, coord.CheckOp(it.path, coord.WithCzxid(it.stat.Czxid)), coord.CreateOp(it.claimPath(), nil, coord.Ephemeral))
-	}
-	if t.place != "" {
-		ops = append(ops, coord.DeleteOp(t.place, coord.WithCzxid(t.czxid)))
+		checks = append(checks, coord.CheckOp(it.path, coord.WithCzxid(it.stat.Czxid)))
+		creates = append(creates, coord.CreateOp(it.claimPath(), nil, coord.Ephemeral))
 	}
 	t.q.begin(items)
-	results, err := t.s.Multi(ctx, ops...)
-	t.q.end(items, outdated(err))
+	results, err := t.s.Multi(ctx, slices.Concat(leave, checks, creates)...)
+	t.q.end(items, overtaken(err))
 	if err != nil {
-		return nil, t.refused(items, err)
+		undo(t.s, err, len(items))
+		return nil, t.refused(items, len(leave), err)
 	}
-	t.place = ""
+	if t.place != nil {
+		t.place.set.Close()
+		t.place = nil
+	}
 	var taken []*Delivery[T]
+	checked, created := results[len(leave):], results[len(leave)+len(checks):]
 	for i, d := range ds {
-		d.granted(results[2*i+1].Stat.Czxid)
-		if d.recount(results[2*i].Stat) {
+		d.claim = created[i].Stat.Czxid
+		if d.recount(checked[i].Stat) {
 			taken = append(taken, d)
 		} else {
 			_ = d.giveUp(ctx, rejected, d.rejectOps) // it goes on in the background
@@ -328,195 +334,122 @@ func (q *Queue[T]) end(items []item, collided bool) {
 	}
 }
 
-// refused says what a claim that failed means.
-func (t *taker[T]) refused(items []item, err error) error {
-	if unknown, ok := errors.AsType[*coord.OutcomeError](err); ok {
-		go giveBack(t.s, unknown)
-		return err
-	}
-	if outdated(err) {
+// refused says what a claim that failed means, whose operations on the items are those
+// from first on.
+func (t *taker[T]) refused(items []item, first int, err error) error {
+	if overtaken(err) {
 		return nil
 	}
 	failed, ok := errors.AsType[*coord.MultiError](err)
-	if ok && errors.Is(err, coord.ErrNoAuth) && failed.Index < 2*len(items) {
-		// Somebody has made this item one that cannot be taken: the others can.
-		if t.forbidden == nil {
-			t.forbidden = map[string]bool{}
-		}
-		t.forbidden[items[failed.Index/2].path] = true
-		return nil
-	}
-	return err
-}
-
-// giveBack deletes claims if they came into being after all.
-func giveBack(s *coord.Session, unknown *coord.OutcomeError) {
-	results, err := unknown.Results(s.Context())
-	if err != nil {
-		return // they were refused, or the session has ended, and they with it
-	}
-	for _, r := range results {
-		if strings.HasSuffix(r.Path, "/"+takenName) {
-			leaveInBackground(s, coord.DeleteOp(r.Path, coord.WithCzxid(r.Stat.Czxid)))
-		}
-	}
-}
-
-// leave deletes a znode of s whose absence is as good. If the ensemble does not answer,
-// that goes on in the background until it has, or until the session has ended.
-func leave(ctx context.Context, s *coord.Session, gone coord.Op) {
-	if !left(ctx, s, gone) {
-		go leaveInBackground(s, gone)
-	}
-}
-
-func leaveInBackground(s *coord.Session, gone coord.Op) {
-	for wait := retryPause; !left(s.Context(), s, gone); wait = min(2*wait, maxLeavePause) {
-		if !pause(s.Context(), wait) {
-			return
-		}
-	}
-}
-
-func left(ctx context.Context, s *coord.Session, gone coord.Op) bool {
-	_, err := s.Multi(ctx, gone)
-	return err == nil || errors.Is(err, coord.ErrNoNode) || errors.Is(err, coord.ErrBadVersion)
-}
-
-// stand goes to the end of the line.
-func (t *taker[T]) stand(ctx context.Context, s *stock) error {
-	dir := s.dir(takersDir)
-	ops := append(s.makeOps(dir), coord.CreateOp(join(dir, takerPrefix), nil, coord.EphemeralSequential))
-	results, err := t.s.Multi(ctx, ops...)
-	if unknown, ok := errors.AsType[*coord.OutcomeError](err); ok {
-		go func() {
-			if results, err := unknown.Results(t.s.Context()); err == nil {
-				last := results[len(results)-1]
-				leaveInBackground(t.s, coord.DeleteOp(last.Path, coord.WithCzxid(last.Stat.Czxid)))
-			}
-		}()
+	if !ok || !errors.Is(err, coord.ErrNoAuth) || failed.Index < first {
 		return err
 	}
-	if outdated(err) {
-		return nil // look again
+	// Somebody has made this item one that cannot be taken: the others can.
+	if t.forbidden == nil {
+		t.forbidden = map[string]bool{}
 	}
-	if err != nil {
-		return err
-	}
-	last := results[len(results)-1]
-	t.place, t.czxid = last.Path, last.Stat.Czxid
+	t.forbidden[items[(failed.Index-first)%len(items)].path] = true
 	return nil
 }
 
-// register registers for what can change what the stock has shown: for a taker that is
-// not the first, only that the one before it, whose path is last, goes.
-func (t *taker[T]) register(s *stock, last string) error {
-	if t.set == nil {
-		set, err := t.s.NewWatchSet(t.s.Context()) // this member has caught up
+// stand goes to the end of the line.
+func (t *taker[T]) stand(ctx context.Context) (err error) {
+	dir := join(t.q.path, takersDir)
+	t.place, err = enter(ctx, t.s, dir, func(v *coord.View) ([]coord.Op, error) {
+		s, err := stockOf(v, t.q.path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t.set = set
-	}
-	regs := []coord.Registration{{Path: t.place, Type: coord.DataWatcher}}
-	if t.first {
-		regs = append(regs, coord.Registration{Path: t.q.path, Type: coord.PersistentRecursiveWatcher})
-	} else {
-		regs = append(regs, coord.Registration{Path: last, Type: coord.DataWatcher})
-	}
-	err := t.set.Add(s.v, regs...)
-	if ended(err) {
-		t.set.Close()
-		t.set = nil
-		return nil // and wait returns at once
-	}
+		return append(s.makeOps(dir), ticket{family: familyTaker}.op(dir)), nil
+	})
 	return err
 }
 
-// ended reports whether a set has ended because this member skipped changes, or has
-// fallen behind.
-func ended(err error) bool {
-	_, overrun := errors.AsType[*coord.OverrunError](err)
-	return overrun || isCompacted(err)
+// register registers for what can change what the stock has shown: for a taker that is
+// not the first, only that the one before it goes. It reports false if this member
+// skipped changes, so that there is a new set, and nothing to wait for.
+func (t *taker[T]) register(ctx context.Context, s *stock) (bool, error) {
+	regs := []coord.Registration{{Path: t.place.path, Type: coord.DataWatcher}}
+	if t.first() {
+		regs = append(regs, coord.Registration{Path: t.q.path, Type: coord.PersistentRecursiveWatcher})
+	} else {
+		regs = append(regs, coord.Registration{Path: t.before, Type: coord.DataWatcher})
+	}
+	err := t.place.set.Add(s.v, regs...)
+	if skipped(err) {
+		return false, t.place.drain(ctx)
+	}
+	return err == nil, err
 }
 
-// wait returns when there may be something to take.
-func (t *taker[T]) wait(ctx context.Context, untilDue time.Duration) error {
-	if t.set == nil {
-		return nil
-	}
-	due := time.NewTimer(untilDue)
-	defer due.Stop()
+// wait returns when there may be something to take, or at a time, if it is one.
+func (t *taker[T]) wait(ctx context.Context, due time.Time) error {
 	for {
-		select {
-		case <-t.set.Changed():
-		case <-due.C:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-t.s.Context().Done():
-			return context.Cause(t.s.Context())
+		var err error
+		if due.IsZero() {
+			err = t.place.news(ctx)
+		} else {
+			err = t.place.newsBefore(ctx, due)
 		}
-		news, err := t.news()
-		if err != nil || news {
+		if err != nil {
+			return err
+		}
+		events, err := t.place.set.Take(math.MaxUint64)
+		if skipped(err) {
+			return t.place.drain(ctx)
+		}
+		if err != nil || t.wakes(events) || !due.IsZero() && !time.Now().Before(due) {
 			return err
 		}
 	}
 }
 
-// untilDue returns how long to wait for the first of the delayed items. A clock that is
-// set is noticed within a minute.
-func (t *taker[T]) untilDue(s *stock) time.Duration {
-	if t.first {
+// dueAt returns when the first of the delayed items is to be looked at by t, or nothing. A
+// clock that is set is noticed within a minute.
+func (t *taker[T]) dueAt(s *stock) time.Time {
+	if t.first() {
 		for it := range s.delayed() {
-			return min(max(0, time.Until(time.UnixMilli(it.dueMS))), time.Minute)
+			due, soon := time.UnixMilli(it.dueMS), time.Now().Add(time.Minute)
+			if due.Before(soon) {
+				return due
+			}
+			return soon
 		}
 	}
-	return math.MaxInt64
+	return time.Time{}
 }
 
-// news takes what the set was told, and reports whether it matters. That an item is
-// settled does not: with thousands of them, looking again each time would never end.
-func (t *taker[T]) news() (bool, error) {
-	events, err := t.set.Take(math.MaxUint64)
-	if ended(err) {
-		t.set.Close()
-		t.set = nil
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
+// wakes reports whether one of the events matters. That an item is settled does not:
+// with thousands of them, looking again each time would never end.
+func (t *taker[T]) wakes(events []coord.Event) bool {
 	for i, ev := range events {
-		if t.matters(ev, events[i+1:]) {
-			if t.q.onWake != nil {
-				t.q.onWake(t.first)
-			}
-			return true, nil
+		if !t.matters(ev, events[i+1:]) {
+			continue
 		}
+		if t.q.onWake != nil {
+			t.q.onWake(t.first())
+		}
+		return true
 	}
-	return false, nil
+	return false
 }
 
 // matters reports whether there may be something to take behind an event. later are
 // those that come behind it, of the same write and of others.
 func (t *taker[T]) matters(ev coord.Event, later []coord.Event) bool {
-	if !t.first || ev.Path == t.place {
+	if !t.first() || ev.Path == t.place.path {
 		return true
 	}
-	dir, name, nested := strings.Cut(strings.TrimPrefix(ev.Path, join(t.q.path, "")), "/")
-	switch {
-	case !nested: // a directory
-		return false
-	case dir == delayedDir:
-		return ev.Type == coord.NodeCreated
-	case !strings.HasPrefix(dir, shelfPrefix):
+	dir, name, _ := strings.Cut(strings.TrimPrefix(ev.Path, join(t.q.path, "")), "/")
+	if name == "" || dir != delayedDir && !strings.HasPrefix(dir, shelfPrefix) {
 		return false
 	}
-	it, isClaim := strings.CutSuffix(ev.Path, "/"+takenName)
-	if !isClaim || !strings.Contains(name, "/") {
+	child := strings.IndexByte(name, '/')
+	if child < 0 {
 		return ev.Type == coord.NodeCreated
 	}
+	// What is below an item, its claim for one, keeps it from being taken.
+	it := strings.TrimSuffix(ev.Path, name[child:])
 	return ev.Type == coord.NodeDeleted && !slices.ContainsFunc(later, func(ev2 coord.Event) bool {
 		return ev2.ZXID == ev.ZXID && ev2.Path == it && ev2.Type == coord.NodeDeleted
 	})
