@@ -154,6 +154,67 @@ func TestQueueOrderSurvivesTheSequence(t *testing.T) {
 	})
 }
 
+// Nothing is put on a shelf behind which there is another one since the view was taken.
+func TestQueuePutsNothingBehindTheNextShelf(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int]())
+		q.shelfSize = 2
+		put := func() {
+			t.Helper()
+			if err := q.Put(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put()
+		before, err := q.look(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put()
+		put()
+		ops, err := q.putOps(before, item{data: entry{value: []byte("0")}.data()}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Multi(t.Context(), ops...); !overtaken(err) {
+			t.Errorf("a put on a shelf that is not the last one = %v", err)
+		}
+	})
+}
+
+// Who claims an item claims that one, and not what is at its path since.
+func TestTakerClaimsWhatItHasSeen(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int]())
+		if err := q.Put(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		before, err := q.look(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taker := &taker[int]{q: q, s: c.Session(), limit: 1}
+		seen := taker.choose(before)
+		if len(seen) != 1 {
+			t.Fatal(seen)
+		}
+		if err := c.Delete(t.Context(), seen[0].path); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Create(t.Context(), seen[0].path, entry{value: []byte("2")}.data()); err != nil {
+			t.Fatal(err)
+		}
+		if ds, err := taker.claim(t.Context(), before, seen); err != nil || ds != nil {
+			t.Errorf("claim = %v, %v", ds, err)
+		}
+		if d, err := q.Take(t.Context(), c.Session()); err != nil || d.Value != 2 || d.Deliveries() != 1 {
+			t.Errorf("Take = %+v, %v", d, err)
+		}
+	})
+}
+
 // A bound holds for who puts what is delayed and has not seen the shelf that others have
 // made since, be it the first one or one more.
 func TestQueueBoundWithoutAShelfInView(t *testing.T) {
