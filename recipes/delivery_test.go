@@ -369,6 +369,97 @@ func TestQueueTakeUnknownOutcome(t *testing.T) {
 	})
 }
 
+// What a Take has done without knowing is undone as soon as that is known, and not with
+// the session: a claim, and a place in the line.
+func TestQueueTakeIsUndone(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Leader(t.Context())
+		q := newQueue(c)
+		follower := e.Follower(t.Context())
+		s, err := follower.NewSession(t.Context(), coord.SessionOptions{Timeout: 10 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		unknown := 0
+		for i := range 8 {
+			claims := i%2 == 0
+			if claims {
+				mustPut(t, q, "a")
+			}
+			e.Converged(t.Context())
+			e.Isolate(follower)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			_, err := newQueue(follower).Take(ctx, s)
+			cancel()
+			if err == nil {
+				t.Fatal("an isolated member has taken something")
+			}
+			if errors.Is(err, coord.ErrUnknownOutcome) {
+				unknown++
+			}
+			e.Heal()
+			time.Sleep(30 * time.Second)
+			if claims {
+				mustAck(t, mustTake(t, q, newSession(t, c), "a"))
+			}
+			if got := children(t, c, "/q/takers"); got != "" && got != "none" {
+				t.Errorf("takers are left: %s", got)
+			}
+		}
+		if unknown == 0 {
+			t.Error("all outcomes were known, so this shows nothing")
+		}
+		noWatches(t, e)
+	})
+}
+
+// What could not be given back is given back in the background, while its session goes
+// on, and cannot be acknowledged meanwhile.
+func TestDeliveryIsGivenBackInTheBackground(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := newQueue(c)
+		mustPut(t, q, "a")
+		d := mustTake(t, q, newSession(t, c), "a")
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := d.Nack(cancelled, 0); !errors.Is(err, context.Canceled) {
+			t.Errorf("Nack with a cancelled context = %v", err)
+		}
+		if err := d.Ack(t.Context()); !errors.Is(err, recipes.ErrSettled) || !strings.Contains(err.Error(), "being given back") {
+			t.Errorf("Ack of what is being given back = %v", err)
+		}
+		mustAck(t, mustTake(t, q, newSession(t, e.Member(2)), "a"))
+	})
+}
+
+// A taker whose place in the middle of the line is deleted learns of it.
+func TestTakerInTheLineIsLost(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := newQueue(c)
+		ctx, cancel := context.WithCancel(t.Context())
+		first := takeInBackground(ctx, q, newSession(t, c))
+		waiting(t, c, "/q/takers", 1)
+		second := takeInBackground(ctx, q, newSession(t, c))
+		waiting(t, c, "/q/takers", 2)
+		time.Sleep(time.Second) // it waits
+		if err := c.Delete(t.Context(), "/q/takers/taker-0000000001"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case o := <-second:
+			if !errors.Is(o.err, recipes.ErrLost) {
+				t.Errorf("Take = %+v", o)
+			}
+		case <-time.After(time.Minute):
+			t.Error("it waits for ever")
+		}
+		cancel()
+		<-first
+	})
+}
+
 // What is settled without an answer is settled once, and can be settled again.
 func TestDeliveryUnknownOutcome(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {

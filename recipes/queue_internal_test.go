@@ -183,6 +183,62 @@ func TestQueuePutsNothingBehindTheNextShelf(t *testing.T) {
 	})
 }
 
+// What one directory leaves of a bound is given to one other only.
+func TestQueueBoundIsSharedOut(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int](), WithBound(11))
+		put := func(n int, opts ...PutOption) {
+			t.Helper()
+			for i := range n {
+				if err := q.Put(t.Context(), i, opts...); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		put(1)
+		put(1, Delay(time.Hour))
+		before, err := q.look(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops, err := q.putOps(before, item{data: entry{value: []byte("0")}.data()}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(2, Delay(time.Hour)) // no more than the share of that directory
+		put(7)
+		if _, err := c.Multi(t.Context(), ops...); !overtaken(err) {
+			t.Errorf("a put into a full queue = %v", err)
+		}
+	})
+}
+
+// A directory that comes or goes at the same time is looked for again.
+func TestDeliveryIsSettledInSpiteOfOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		q := NewQueue(c, "/q", coord.JSON[int]())
+		if err := q.Put(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		d, err := q.Take(t.Context(), c.Session())
+		if err != nil {
+			t.Fatal(err)
+		}
+		looks := 0
+		err = d.settle(t.Context(), givenBack, func(ctx context.Context) ([]coord.Op, error) {
+			if looks++; looks == 1 {
+				return []coord.Op{d.releaseOp(), coord.CheckAbsentOp("/q")}, nil
+			}
+			return d.nackOps(ctx, time.Second)
+		})
+		if err != nil || looks != 2 {
+			t.Errorf("settle = %v behind %d looks", err, looks)
+		}
+	})
+}
+
 // Who claims an item claims that one, and not what is at its path since.
 func TestTakerClaimsWhatItHasSeen(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
