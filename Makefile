@@ -106,6 +106,10 @@ bench-engine: ## measure the engine on this machine
 bench-sessions: ## measure what a million sessions cost; needs some 4 GB of memory and 2 minutes
 	cd bench && go run ./sessions
 
+.PHONY: bench-cache
+bench-cache: ## measure a recipes.Cache of a million znodes; needs some 3 GB of memory and 2 minutes
+	cd bench && go run ./cache
+
 .PHONY: bench-contention
 bench-contention: ## measure a lock that many want beside one of etcd; takes some 7 minutes
 	cd bench/contention && go run .
