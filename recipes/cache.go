@@ -71,11 +71,16 @@ type cached[T any] struct {
 	keys [][]string // under which each index has it
 }
 
+// isAsIn reports whether a stat is of the same znode with the same data.
+func (e *cached[T]) isAsIn(stat coord.Stat) bool {
+	return e.Stat.Czxid == stat.Czxid && e.Stat.Mzxid == stat.Mzxid
+}
+
 // A CacheOption is an option of [NewCache].
 type CacheOption[T any] func(*cacheOptions[T])
 
 type cacheOptions[T any] struct {
-	depth   int // -1 is without a limit
+	levels  *int // nil is without a limit
 	filter  func(path string, stat coord.Stat) bool
 	indexes []cacheIndex[T]
 }
@@ -83,7 +88,7 @@ type cacheOptions[T any] struct {
 // WithDepth limits a cache to so many levels below its path: 0 is the znode itself, 1 its
 // children as well.
 func WithDepth[T any](levels int) CacheOption[T] {
-	return func(o *cacheOptions[T]) { o.depth = levels }
+	return func(o *cacheOptions[T]) { o.levels = &levels }
 }
 
 // WithFilter limits a cache to znodes that keep says yes to. It is asked again whenever
@@ -98,7 +103,7 @@ func WithFilter[T any](keep func(path string, stat coord.Stat) bool) CacheOption
 //
 // It fails with [coord.ErrBadArguments].
 func NewCache[T any](c coord.Client, path string, codec coord.Codec[T], opts ...CacheOption[T]) (*Cache[T], error) {
-	o := cacheOptions[T]{depth: -1}
+	var o cacheOptions[T]
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -128,8 +133,8 @@ func checkCache[T any](c coord.Client, path string, codec coord.Codec[T], o cach
 	if !coord.ValidPath(path) {
 		return fmt.Errorf("%w: %q is no path", coord.ErrBadArguments, path)
 	}
-	if o.depth < -1 {
-		return fmt.Errorf("%w: a depth of %d, less than 0", coord.ErrBadArguments, o.depth)
+	if o.levels != nil && *o.levels < 0 {
+		return fmt.Errorf("%w: a depth of %d, less than 0", coord.ErrBadArguments, *o.levels)
 	}
 	return checkIndexes(o.indexes)
 }

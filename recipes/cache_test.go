@@ -629,7 +629,7 @@ func TestCacheRefuses(t *testing.T) {
 		}
 		by := func(string, string) []string { return nil }
 		for _, opts := range [][]recipes.CacheOption[string]{
-			{recipes.WithDepth[string](-2)}, {recipes.WithIndex[string]("x", nil)}, {recipes.WithIndex("x", by), recipes.WithIndex("x", by)},
+			{recipes.WithDepth[string](-1)}, {recipes.WithIndex[string]("x", nil)}, {recipes.WithIndex("x", by), recipes.WithIndex("x", by)},
 		} {
 			if _, err := recipes.NewCache(c, "/a", coord.JSON[string](), opts...); !errors.Is(err, coord.ErrBadArguments) {
 				t.Errorf("NewCache = %v", err)

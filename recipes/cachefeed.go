@@ -52,8 +52,9 @@ func (k *Cache[T]) follow() error {
 // load reads the whole subtree, and registers for what follows. What passes it waits
 // for.
 func (k *Cache[T]) load(how []coord.ReadOption) (*coord.WatchSet, error) {
+	known := k.entries // also those that were read in vain, so that it gets quicker
 	for wait := retryPause; ; {
-		set, err := k.tryLoad(how)
+		set, err := k.tryLoad(how, &known)
 		switch {
 		case err == nil:
 			return set, nil
@@ -74,26 +75,25 @@ func (k *Cache[T]) load(how []coord.ReadOption) (*coord.WatchSet, error) {
 	}
 }
 
-func (k *Cache[T]) tryLoad(how []coord.ReadOption) (*coord.WatchSet, error) {
+// tryLoad shows nothing that it has not registered behind. It leaves what it has read in
+// known.
+func (k *Cache[T]) tryLoad(how []coord.ReadOption, known *map[string]*cached[T]) (*coord.WatchSet, error) {
 	set, err := k.c.NewWatchSet(k.ctx)
 	if err != nil {
 		return nil, err
 	}
 	v, err := k.c.View(k.ctx, how...)
 	if err == nil {
-		_, _, err = v.Get(k.path)
-		if errors.Is(err, coord.ErrNoNode) {
-			err = nil
-		}
+		*known, err = k.readAll(v, *known)
 	}
 	if err == nil {
-		k.readAll(v)
 		err = set.Add(v, coord.Registration{Path: k.path, Type: coord.PersistentRecursiveWatcher})
 	}
 	if err != nil {
 		set.Close()
 		return nil, err
 	}
+	k.showAll(v, *known)
 	return set, nil
 }
 
@@ -116,23 +116,33 @@ func (k *Cache[T]) keepUp(set *coord.WatchSet) error {
 				return err
 			}
 			k.readChanged(v, events)
-			more = len(events) > 0
+			more = len(events) > 0 || set.Err() != nil // what it was told may be nothing that it may read
 		}
 	}
 }
 
-// readAll makes the cache show a view, whatever it showed.
-func (k *Cache[T]) readAll(v *coord.View) {
-	entries := make(map[string]*cached[T], len(k.entries))
-	var changes []Change[T]
+// readAll returns the entries of a view. It takes those of known that are still true.
+func (k *Cache[T]) readAll(v *coord.View, known map[string]*cached[T]) (map[string]*cached[T], error) {
+	if _, _, err := v.Get(k.path); err != nil && !errors.Is(err, coord.ErrNoNode) {
+		return known, err
+	}
+	entries := make(map[string]*cached[T], len(known))
 	for n := range v.Walk(k.path) {
-		if !k.wants(n.Path, n.Stat) {
-			continue
+		if err := context.Cause(k.ctx); err != nil {
+			return known, err // nobody waits for the rest
 		}
-		old := k.entries[n.Path]
-		e := k.entryOf(n, old)
-		entries[n.Path] = e
-		changes = appendChange(changes, old, e)
+		if e := k.entryOf(n, known[n.Path]); e != nil {
+			entries[n.Path] = e
+		}
+	}
+	return entries, nil
+}
+
+// showAll makes the cache show a view, whatever it showed.
+func (k *Cache[T]) showAll(v *coord.View, entries map[string]*cached[T]) {
+	var changes []Change[T]
+	for path, e := range entries {
+		changes = appendChange(changes, k.entries[path], e)
 	}
 	for path, old := range k.entries {
 		if entries[path] == nil {
@@ -193,26 +203,30 @@ func (k *Cache[T]) showLocked(v *coord.View, changes []Change[T], whole bool) {
 // read returns what a view has at a path, if the cache is to have it.
 func (k *Cache[T]) read(v *coord.View, path string, old *cached[T]) *cached[T] {
 	data, stat, err := v.Get(path)
-	if err != nil || !k.wants(path, stat) {
+	if err != nil {
 		return nil
 	}
 	return k.entryOf(coord.Znode{Path: path, Data: data, Stat: stat}, old)
 }
 
-// entryOf makes an entry of a znode, or takes the old one if it is still true.
+// entryOf makes an entry of a znode, or takes the old one if it is still true. It
+// returns nil if the cache is not to have it.
 func (k *Cache[T]) entryOf(n coord.Znode, old *cached[T]) *cached[T] {
-	if old != nil && old.Stat.Czxid == n.Stat.Czxid && old.Stat.Mzxid == n.Stat.Mzxid {
-		if old.Stat == n.Stat {
-			return old
-		}
+	keep, failed := k.wants(n.Path, n.Stat)
+	switch {
+	case !keep:
+		return nil
+	case old == nil || !old.isAsIn(n.Stat):
+	case old.Stat == n.Stat:
+		return old
+	default:
 		e := *old
 		e.Stat = n.Stat
 		return &e
 	}
 	e := &cached[T]{Entry: Entry[T]{Path: n.Path, Stat: n.Stat}}
-	e.Value, e.Err = decode(k.codec, n.Path, n.Data, n.Stat)
-	if _, err := k.filtered(n.Path, n.Stat); e.Err == nil {
-		e.Err = err
+	if e.Value, e.Err = decode(k.codec, n.Path, n.Data, n.Stat); e.Err == nil {
+		e.Err = failed
 	}
 	if e.Err == nil {
 		e.keys, e.Err = keysOf(k.o.indexes, n.Path, e.Value)
@@ -220,17 +234,12 @@ func (k *Cache[T]) entryOf(n coord.Znode, old *cached[T]) *cached[T] {
 	return e
 }
 
-// wants reports whether the cache is to have a znode of its subtree.
-func (k *Cache[T]) wants(path string, stat coord.Stat) bool {
-	if k.o.depth >= 0 && k.depthOf(path) > k.o.depth {
-		return false
+// wants reports whether the cache is to have a znode of its subtree. What the filter
+// panics at is kept, to say so.
+func (k *Cache[T]) wants(path string, stat coord.Stat) (keep bool, err error) {
+	if k.o.levels != nil && k.depthOf(path) > *k.o.levels {
+		return false, nil
 	}
-	keep, _ := k.filtered(path, stat)
-	return keep
-}
-
-// filtered asks the filter. What it panics at is kept, to say so.
-func (k *Cache[T]) filtered(path string, stat coord.Stat) (keep bool, err error) {
 	if k.o.filter == nil {
 		return true, nil
 	}

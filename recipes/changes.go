@@ -56,13 +56,18 @@ func (c Change[T]) Recreated() bool {
 	return c.old != nil && c.now != nil && c.old.Stat.Czxid != c.now.Stat.Czxid
 }
 
-// appendChange appends a change if it is one. That the children of a znode have changed
-// is none of its own.
+// isNone reports whether it is no change: that the children of a znode have changed is
+// none of its own.
+func (c Change[T]) isNone() bool {
+	return c.old == c.now || c.old != nil && c.now != nil && c.old.isAsIn(c.now.Stat)
+}
+
+// appendChange appends a change if it is one.
 func appendChange[T any](changes []Change[T], old, now *cached[T]) []Change[T] {
-	if old == now || old != nil && now != nil && old.Stat.Czxid == now.Stat.Czxid && old.Stat.Mzxid == now.Stat.Mzxid {
-		return changes
+	if c := (Change[T]{old, now}); !c.isNone() {
+		changes = append(changes, c)
 	}
-	return append(changes, Change[T]{old, now})
+	return changes
 }
 
 // Changes yields how the cache changes. The first Delta is behind its loading and has the
@@ -174,7 +179,7 @@ func (r *changesReader[T]) offerLocked(d *Delta[T]) {
 		if was, ok := r.merged[path]; ok {
 			c.old = was.old
 		}
-		if c.old == nil && c.now == nil {
+		if c.isNone() {
 			delete(r.merged, path)
 			continue
 		}
