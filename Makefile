@@ -107,7 +107,7 @@ bench-sessions: ## measure what a million sessions cost; needs some 4 GB of memo
 	cd bench && go run ./sessions
 
 .PHONY: bench-cache
-bench-cache: ## measure a recipes.Cache of a million znodes; needs some 2 GB of memory and 2 minutes
+bench-cache: ## measure a recipes.Cache of a million znodes; takes some 2 minutes
 	cd bench && go run ./cache
 
 .PHONY: bench-contention

@@ -14,10 +14,8 @@ import (
 func (p *presence) run() {
 	defer close(p.done)
 	for s := range p.c.Sessions(p.ctx) {
-		id := s.ID()
 		p.attend(s)
-		p.past = append(p.past, id)
-		p.tell(func() { p.session = nil })
+		p.tell(func() { p.session, p.err = nil, context.Cause(s.Context()) })
 	}
 	p.cancel(context.Cause(p.c.Context())) // unless something else has ended it
 }
@@ -99,8 +97,10 @@ func (p *presence) settle(s *coord.Session, l *lookout, sure bool) error {
 	switch {
 	case there.Path == "" || slices.Contains(p.past, owner):
 		return p.appear(s, there)
-	case there.Stat.Czxid == p.now.Generation:
+	case there.Stat.Czxid == p.now.Generation && owner == s.ID():
 		return p.rewrite(s)
+	case there.Stat.Czxid == p.now.Generation:
+		return p.appear(s, there)
 	case owner != 0 && owner != s.ID() && p.o.takeOver && !p.ever:
 		return p.appear(s, there)
 	case !sure:
@@ -151,6 +151,9 @@ func (p *presence) appear(s *coord.Session, there coord.Znode) error {
 	}
 	results, err := p.write(s, n, ops...)
 	if err != nil {
+		if s.Context().Err() != nil {
+			p.past = append(p.past, s.ID()) // it may have been made
+		}
 		return err
 	}
 	made := results[len(results)-1]

@@ -163,7 +163,8 @@ func (r *Registration[T]) Context() context.Context { return r.p.ctx }
 // Update replaces what the znode holds, by a change of its data: the incarnation stays
 // the same. It returns when the znode holds the value. Until it does, also after an
 // error of ctx, it is what this and the next incarnations are to hold, unless another
-// Update replaces it. Updates are made one after the other.
+// Update replaces it. Updates are made one after the other; one whose ctx ends while it
+// waits for another changes nothing.
 //
 // It fails with the cause of ctx, with that of r's end, and with what the ensemble
 // refuses the value with; r goes on with the one it had then.
@@ -180,13 +181,17 @@ func (r *Registration[T]) update(ctx context.Context, value T) error {
 		return err
 	}
 	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-r.p.ctx.Done():
-		return context.Cause(r.p.ctx)
+	case r.turn <- struct{}{}: // also if ctx has ended, see discovery
+	default:
+		select {
+		case r.turn <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.p.ctx.Done():
+			return context.Cause(r.p.ctx)
+		}
 	}
+	defer func() { <-r.turn }()
 	n := r.p.wish(data)
 	_, err = r.p.await(ctx, func() (bool, error) {
 		if r.p.refused == n {
@@ -246,7 +251,7 @@ type presence struct {
 
 	good []byte            // owned by run: what a znode held last
 	ever bool              // owned by run: there was an incarnation
-	past []coord.SessionID // owned by run: whose znode at path would be p's own, besides now
+	past []coord.SessionID // owned by run: that ended before it was known whether a znode was made
 }
 
 func newPresence(c *coord.Coordinator, path string, data []byte, o registerOptions) *presence {

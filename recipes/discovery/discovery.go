@@ -198,6 +198,9 @@ func (in Instance) clone() Instance {
 // member sees it unless an option says otherwise. It fails as [coord.Coordinator.View]
 // does; without the root there are none.
 func Services(ctx context.Context, c coord.Client, root string, opts ...coord.ReadOption) ([]string, error) {
+	if c == nil {
+		return nil, fmt.Errorf("services at %s: %w: no client", root, coord.ErrBadArguments)
+	}
 	v, err := c.View(ctx, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("services at %s: %w", root, err)
@@ -211,9 +214,19 @@ func Services(ctx context.Context, c coord.Client, root string, opts ...coord.Re
 	}
 	var services []string
 	for _, name := range names {
-		if _, stat, err := v.Get(strings.TrimSuffix(root, "/") + "/" + name); err == nil && stat.NumChildren > 0 {
+		if hasInstances(v, strings.TrimSuffix(root, "/")+"/"+name) {
 			services = append(services, name)
 		}
 	}
 	return services, nil
+}
+
+// hasInstances reports whether any of what is in a directory is an instance.
+func hasInstances(v *coord.View, dir string) bool {
+	for name := range v.ChildrenAfter(dir, "") {
+		if _, stat, err := v.Get(dir + "/" + name); err == nil && stat.EphemeralOwner != 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -284,6 +284,11 @@ func TestBadData_CURATOR574(t *testing.T) {
 		_, _, err = c.Create(ctx, "/services/billing/persistent/deep", []byte(`{"address":"x"}`), coord.Ephemeral)
 		must(t, err)
 		must(t, s.Synced(ctx))
+		_, _, err = c.Create(ctx, "/services/foreign/persistent", nil, coord.WithContainers())
+		must(t, err)
+		if names, err := discovery.Services(ctx, c, "/services"); err != nil || fmt.Sprint(names) != "[billing]" {
+			t.Errorf("Services = %v, %v", names, err)
+		}
 		u, err := s.Resolve(ctx)
 		must(t, err)
 		if ids(u) != "good" || len(u.Broken) != 8 {
@@ -345,6 +350,9 @@ func TestRefuses(t *testing.T) {
 		}
 		if _, err := discovery.Services(ctx, c, "x"); !errors.Is(err, coord.ErrBadArguments) {
 			t.Errorf("Services = %v", err)
+		}
+		if _, err := discovery.Services(ctx, nil, "/x"); !errors.Is(err, coord.ErrBadArguments) {
+			t.Errorf("Services without a client = %v", err)
 		}
 		e.Stop(c)
 		if _, err := s.Resolve(ctx); !errors.Is(err, coord.ErrClosed) {

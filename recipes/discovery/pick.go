@@ -39,18 +39,21 @@ type weighted struct{}
 
 // Pick implements [Picker].
 func (weighted) Pick(healthy []Instance) Instance {
-	total := 0
+	var total int64
 	for _, in := range healthy {
-		total += max(in.Weight, 1)
+		total += in.share()
 	}
 	n := rand.N(total)
 	for _, in := range healthy {
-		if n -= max(in.Weight, 1); n < 0 {
+		if n -= in.share(); n < 0 {
 			return in
 		}
 	}
 	panic("the weights do not add up")
 }
+
+// share is the weight that an instance is picked by. Those of a Service are in range.
+func (in Instance) share() int64 { return int64(min(max(in.Weight, 1), MaxWeight)) }
 
 // Sticky returns a Picker that stays with the instance that another one has chosen,
 // for as long as that is there and healthy. An instance that comes back counts as the

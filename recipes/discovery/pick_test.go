@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"math"
 	"testing"
 
 	"coord/recipes/discovery"
@@ -32,6 +33,10 @@ func TestPickers(t *testing.T) {
 	// 1 : 3 : 6, within ten standard deviations.
 	if got := picks(discovery.Weighted(), three, 10000); got["a"] < 700 || got["a"] > 1300 || got["b"] < 2540 || got["b"] > 3460 || got["c"] < 5500 {
 		t.Errorf("weighted: %v", got)
+	}
+	// What no Service has.
+	if got := picks(discovery.Weighted(), instances(math.MaxInt, math.MaxInt, math.MinInt), 100); got["a"]+got["b"] < 90 {
+		t.Errorf("weighted, out of range: %v", got)
 	}
 	sticky := discovery.Sticky(discovery.RoundRobin())
 	if got := picks(sticky, three, 10); got["a"] != 10 {
