@@ -36,6 +36,8 @@ const (
 	CuratorSimpleQueue Layout = "Curator SimpleDistributedQueue"
 	// KazooQueue is that of kazoo's Queue, see [NewForeignQueue].
 	KazooQueue Layout = "kazoo Queue"
+	// KazooParty is that of kazoo's Party, for [Join]; see [JoinLayout].
+	KazooParty Layout = "kazoo Party"
 )
 
 // WithLayout has a lock, an election or a barrier be one with those of another library.

@@ -23,18 +23,38 @@ type Member[T any] struct {
 	Err error
 }
 
-// memberPrefix is what the names of those that Join starts with.
-const memberPrefix = "member-"
+// memberPrefix is what the names of those that Join starts with, and partyMark what
+// kazoo's Party knows its own by.
+const (
+	memberPrefix = "member-"
+	partyMark    = "__party__"
+)
 
 // Join makes this process one of the [Members] at path, under a name that the ensemble
 // chooses, until the Registration is unregistered. It is [Register] of a sequential
-// child: who wants to choose the name registers path/name itself.
+// child: who wants to choose the name registers path/name itself. With [JoinLayout] the
+// name is one of another library's.
 func Join[T any](ctx context.Context, c *coord.Coordinator, path string, value T, codec coord.Codec[T], opts ...RegisterOption) (*Registration[T], error) {
-	r, err := register(ctx, c, join(path, memberPrefix), value, codec, append(slices.Clip(opts), Sequential()))
+	name, opts := asMember(opts)
+	r, err := register(ctx, c, join(path, name), value, codec, opts)
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", path, err)
 	}
 	return r, nil
+}
+
+// asMember returns what a member is to be called, and the options for its znode.
+func asMember(opts []RegisterOption) (string, []RegisterOption) {
+	var o registerOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.layout == KazooParty {
+		return digits() + partyMark, append(slices.Clip(opts), func(o *registerOptions) {
+			o.layout, o.sequential, o.lasting = Coord, false, true
+		})
+	}
+	return memberPrefix, append(slices.Clip(opts), Sequential())
 }
 
 // Members yields who is registered below path, sorted by name, now and whenever that

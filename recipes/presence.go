@@ -142,6 +142,9 @@ func (p *presence) appear(s *coord.Session, there coord.Znode) error {
 		mode = coord.EphemeralSequential
 	}
 	opts := []coord.CreateOption{mode, coord.WithContainers()}
+	if p.o.lasting {
+		opts[1] = coord.WithParents()
+	}
 	if p.o.acl != nil {
 		opts = append(opts, coord.WithACL(p.o.acl...))
 	}

@@ -17,6 +17,8 @@ type registerOptions struct {
 	sequential bool
 	takeOver   bool
 	acl        []coord.ACL
+	layout     Layout
+	lasting    bool // directories stay
 }
 
 // Sequential makes the path of a registration a prefix, which each incarnation gets a
@@ -34,6 +36,13 @@ func TakeOver() RegisterOption { return func(o *registerOptions) { o.takeOver = 
 func RegisterACL(list ...coord.ACL) RegisterOption {
 	return func(o *registerOptions) { o.acl = list }
 }
+
+// JoinLayout has [Join] make a member as those of another library are: with
+// [KazooParty], one of a kazoo Party, whose other members list what the znode holds as
+// its identifier, for which the codec is to be [coord.Raw]. Directories stay, because
+// kazoo fails when one vanishes. [Members] lists the members of a Party as any others, as
+// long as nothing else is ephemeral there.
+func JoinLayout(l Layout) RegisterOption { return func(o *registerOptions) { o.layout = l } }
 
 // A Registration is an ephemeral znode that this process wants to be there. What is
 // wanted is kept in one place, and brought about again in each session of the
@@ -99,6 +108,9 @@ func register[T any](ctx context.Context, c *coord.Coordinator, path string, val
 	var o registerOptions
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if o.layout != Coord {
+		return nil, fmt.Errorf("%w: no layout %q", coord.ErrBadArguments, o.layout)
 	}
 	if err := checkRegistration(path, o); err != nil {
 		return nil, err

@@ -72,37 +72,3 @@ func TestRegisterIsNotRefusedByTheStale(t *testing.T) {
 		}
 	})
 }
-
-// A znode whose making was cut short by the end of the session was made nevertheless, and
-// is there in the next one: it is replaced, without a wait.
-func TestRegisterFindsWhatWasCutShort(t *testing.T) {
-	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
-		ctx, c := t.Context(), e.Follower(t.Context())
-		found := 0
-		for i := range 12 {
-			path := fmt.Sprintf("/r%d", i)
-			registered := make(chan error, 1)
-			e.Lose(0.6, uint64(i))
-			s := c.Session()
-			for s == nil {
-				time.Sleep(100 * time.Millisecond)
-				s = c.Session()
-			}
-			go func() {
-				_, err := recipes.Register(ctx, c, path, "x", coord.JSON[string]())
-				registered <- err
-			}()
-			time.Sleep(time.Duration(i) * time.Millisecond)
-			e.Isolate(c)
-			e.Lose(0, 0)
-			time.Sleep(500 * time.Millisecond)
-			if _, there, err := e.Leader(ctx).Exists(ctx, path, coord.AllowStale()); err == nil && there {
-				found++
-			}
-			<-s.Context().Done()
-			e.Heal()
-			must(t, <-registered)
-		}
-		t.Logf("%d were cut short", found)
-	})
-}
