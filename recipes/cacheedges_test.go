@@ -190,7 +190,8 @@ func TestCacheForgetsReaders(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		k := newCache(t, e.Member(1), "/a")
 		for range 3 {
-			for range k.Changes(t.Context()) {
+			for _, err := range k.Changes(t.Context()) {
+				must(t, err)
 				if k.Readers() != 1 {
 					t.Errorf("%d readers", k.Readers())
 				}
@@ -198,15 +199,20 @@ func TestCacheForgetsReaders(t *testing.T) {
 			}
 			func() {
 				defer func() { _ = recover() }()
-				for range k.Changes(t.Context()) {
+				for _, err := range k.Changes(t.Context()) {
+					must(t, err)
 					panic("mine")
 				}
 			}()
 			ctx, cancel := context.WithCancel(t.Context())
-			for range k.Changes(ctx) {
+			var last error
+			for _, last = range k.Changes(ctx) {
 				cancel()
 			}
 			cancel()
+			if !errors.Is(last, context.Canceled) {
+				t.Errorf("Changes ended with %v", last)
+			}
 		}
 		if n := k.Readers(); n != 0 {
 			t.Errorf("%d readers are left", n)
