@@ -73,7 +73,7 @@ func TestBarrier(t *testing.T) {
 
 // etcd#16223: a release between the read and the watch, or right before the next
 // Set, is not missed.
-func TestBarrierMissesNoRelease(t *testing.T) {
+func TestBarrierMissesNoRelease_etcd16223(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		ctx := t.Context()
 		b := recipes.NewBarrier(e.Member(1), "/b")
@@ -96,7 +96,7 @@ func TestBarrierMissesNoRelease(t *testing.T) {
 }
 
 // etcd#16843: barriers whose names start alike, and those below, are others.
-func TestBarrierIsOfOnePath(t *testing.T) {
+func TestBarrierIsOfOnePath_etcd16843(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		ctx, c := t.Context(), e.Member(1)
 		a, a0 := recipes.NewBarrier(c, "/a"), recipes.NewBarrier(c, "/a0")

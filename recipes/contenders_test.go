@@ -173,7 +173,7 @@ func TestContendersRefuses(t *testing.T) {
 
 // Curator's Revoker: who holds can be asked to release, also while it waits. What it
 // says of itself is kept, and to say something else keeps the request.
-func TestRequestRelease(t *testing.T) {
+func TestRequestRelease_CURATOR171(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Member(3)
 		h := mustLock(t, newSession(t, e.Member(1)), "/lock", recipes.WithValue([]byte("me")))
@@ -255,7 +255,7 @@ func TestRequestReleaseOfCurators(t *testing.T) {
 
 // An administrator's break ends the holder and raises the fence: what the broken one
 // still writes under guard fails.
-func TestBreakRaisesTheFence(t *testing.T) {
+func TestBreakRaisesTheFence_CURATOR537_CURATOR542_redislock94(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Member(1)
 		ask := map[string]func(s *coord.Session, path string) (*recipes.Held, error){

@@ -78,7 +78,7 @@ func TestDoubleBarrier(t *testing.T) {
 
 // etcd#14603, etcd#14604: of many that come at once, n enter, and the others are
 // refused.
-func TestDoubleBarrierRefusesTheExcess(t *testing.T) {
+func TestDoubleBarrierRefusesTheExcess_etcd14603_etcd14604(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const n, comers = 4, 20
 		var all []<-chan entry
@@ -126,7 +126,7 @@ func TestDoubleBarrierRefusesTheExcess(t *testing.T) {
 
 // curator GH-1290: nothing but a full barrier lets anybody pass, whatever wakes it:
 // changes of the directory and of the entrants, faults of the network, new leaders.
-func TestDoubleBarrierPassesNobodyEarly(t *testing.T) {
+func TestDoubleBarrierPassesNobodyEarly_curator1290(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		first := enterInBackground(t.Context(), newSession(t, c), "/b", 3)

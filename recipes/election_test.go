@@ -84,7 +84,7 @@ func TestObserve(t *testing.T) {
 
 // CURATOR-15, -645, -653: through loss of sessions, crashes and leader changes,
 // somebody leads again, and never two.
-func TestRunElected(t *testing.T) {
+func TestRunElected_CURATOR16_CURATOR104_CURATOR653_CURATOR671_Netflix216_druid16528(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const path = "/leader"
 		ctx, cancel := context.WithCancel(t.Context())

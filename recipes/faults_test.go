@@ -94,7 +94,7 @@ func TestObserveEndsWithItsClient(t *testing.T) {
 }
 
 // A Coordinator that is closed ends what waits for a lock and what is held.
-func TestCoordinatorIsClosed(t *testing.T) {
+func TestCoordinatorIsClosed_CURATOR466(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Member(1)
 		h := mustLock(t, newSession(t, c), "/lock")
@@ -129,7 +129,7 @@ func TestCoordinatorIsClosed(t *testing.T) {
 
 // CURATOR-15: what passes does not end a candidate for good: to have no quorum while
 // the session lasts, or to lose its znode while it waits.
-func TestRunElectedGoesOn(t *testing.T) {
+func TestRunElectedGoesOn_CURATOR15_CURATOR73(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		own := c.Session()
@@ -261,7 +261,7 @@ func TestRootAndResume(t *testing.T) {
 }
 
 // kazoo#732: wherever a wait is cut short, nothing is left behind.
-func TestCancelledAnywhere(t *testing.T) {
+func TestCancelledAnywhere_kazoo732_CURATOR18_CURATOR3(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		var all sync.WaitGroup
 		var held atomic.Int32
@@ -347,7 +347,7 @@ func TestReleaseWaitsForItsOwnContext(t *testing.T) {
 }
 
 // CURATOR-696: who has the path of a holder is not the holder.
-func TestSamePathIsNotTheHeld(t *testing.T) {
+func TestSamePathIsNotTheHeld_CURATOR696(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		h := mustLock(t, newSession(t, e.Member(1)), "/lock")
 		other := newSession(t, e.Member(2))
@@ -388,7 +388,7 @@ func TestTooManyWatches(t *testing.T) {
 
 // CURATOR-724, CURATOR-643: a directory that vanishes while somebody enters is made
 // anew.
-func TestDirectoryVanishes(t *testing.T) {
+func TestDirectoryVanishes_CURATOR724_CURATOR643(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		var all sync.WaitGroup
 		vanished := 0

@@ -59,7 +59,7 @@ func TestLockIsExclusiveAndInOrder(t *testing.T) {
 	})
 }
 
-func TestHeldEndsBeforeTheNextIsGranted(t *testing.T) {
+func TestHeldEndsBeforeTheNextIsGranted_CURATOR206_etcd10811_consul1843_consul18271_kazoo2_vespa3340(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		holder := e.Follower(t.Context())
 		h := mustLock(t, newSession(t, holder), "/lock")
@@ -109,7 +109,7 @@ func TestHeldEndsBeforeTheNextIsGranted(t *testing.T) {
 
 // etcd#6127, CURATOR-486, CURATOR-678: whatever becomes of a release, the holder is
 // none any more, and the lock comes free.
-func TestReleaseThatIsNotAnswered(t *testing.T) {
+func TestReleaseThatIsNotAnswered_etcd6127_CURATOR486_CURATOR678_CURATOR202(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		h := mustLock(t, newSession(t, c), "/lock")
@@ -135,7 +135,7 @@ func TestReleaseThatIsNotAnswered(t *testing.T) {
 }
 
 // etcd#22082: releasing twice does not release what the same session holds next.
-func TestReleaseTwice(t *testing.T) {
+func TestReleaseTwice_etcd22082(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		s := newSession(t, e.Member(1))
 		first := mustLock(t, s, "/lock")
@@ -154,7 +154,7 @@ func TestReleaseTwice(t *testing.T) {
 
 // samuel/go-zookeeper lock.go, CURATOR-45, kazoo#732: a wait that is given up leaves
 // no contender behind that would block everybody.
-func TestGivingUpLeavesNothing(t *testing.T) {
+func TestGivingUpLeavesNothing_CURATOR45_CURATOR62_zkLock(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		h := mustLock(t, newSession(t, e.Member(1)), "/lock")
 		s := newSession(t, e.Member(2))
@@ -193,7 +193,7 @@ func TestGivingUpLeavesNothing(t *testing.T) {
 
 // etcd#19597, kazoo#2: a waiter whose own session ends learns it, and does not wait
 // for the one before it.
-func TestWaiterOfADeadSession(t *testing.T) {
+func TestWaiterOfADeadSession_etcd19597_kazoo482(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		h := mustLock(t, newSession(t, e.Member(1)), "/lock")
 		s := newSession(t, e.Member(2))
@@ -387,7 +387,7 @@ func TestLockRefuses(t *testing.T) {
 
 // A holder goes on through a change of leader, and its member's own restart is the
 // end of its session, and no more.
-func TestLockSurvivesLeaderChange(t *testing.T) {
+func TestLockSurvivesLeaderChange_kazoo170_consul985(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Follower(t.Context())
 		h := mustLock(t, newSession(t, c), "/lock")

@@ -196,7 +196,7 @@ func TestRegistrationIsDeletedOrReplaced_CURATOR696(t *testing.T) {
 
 // What is at the path is waited for if it can be what an earlier life of this process
 // has left, and refused otherwise.
-func TestRegisterAtATakenPath_onyx416_STORM1941(t *testing.T) {
+func TestRegisterAtATakenPath_onyx416_STORM1941_patroni3708(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		ctx, c := t.Context(), e.Follower(t.Context())
 		mustRegister(t, c, "/host", "ghost")

@@ -190,7 +190,7 @@ func TestSemaphoreWaiterLeaves(t *testing.T) {
 
 // Who uses a semaphore agrees on the number, whoever comes first; when nobody is
 // there, the number may be another one.
-func TestSemaphoreOfAnotherCount(t *testing.T) {
+func TestSemaphoreOfAnotherCount_CURATOR75(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		const path = "/permits"
 		s, other := newSession(t, e.Member(1)), newSession(t, e.Member(2))

@@ -89,7 +89,7 @@ func TestValueUpdate(t *testing.T) {
 }
 
 // CURATOR-311: a watch has the latest value after any fault.
-func TestValueWatch(t *testing.T) {
+func TestValueWatch_CURATOR311(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		watcher := e.Follower(t.Context())
 		c := other(e, watcher)

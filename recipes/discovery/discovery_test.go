@@ -93,7 +93,7 @@ func watch(ctx context.Context, s *discovery.Service) (<-chan string, <-chan err
 
 // CURATOR-705: the first pick knows what there is. CURATOR-163: a service without
 // instances vanishes.
-func TestDiscovery_CURATOR705_CURATOR163(t *testing.T) {
+func TestDiscovery_CURATOR705_CURATOR163_Netflix227(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		ctx, c := t.Context(), e.Member(1)
 		a := register(t, c, "a")
