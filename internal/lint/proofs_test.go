@@ -11,7 +11,10 @@ import (
 	"testing"
 )
 
-const proofs = "docs/PROOFS.md"
+const (
+	proofs      = "docs/PROOFS.md"
+	recipesPage = "docs/RECIPES.md"
+)
 
 // testFunctions returns the names of all tests and fuzz targets of the repository.
 func testFunctions(t *testing.T) map[string]bool {
@@ -29,33 +32,55 @@ func testFunctions(t *testing.T) map[string]bool {
 	return names
 }
 
-// TestProofsExist keeps the page of proofs from naming tests that are gone.
-func TestProofsExist(t *testing.T) {
+// namedTests returns the tests that a page names in backquotes, and reports those that
+// do not exist, and scripts that do not.
+func namedTests(t *testing.T, page string) map[string]bool {
+	t.Helper()
 	have := testFunctions(t)
 	quoted := regexp.MustCompile("`([^`]+)`")
-	named := 0
-	for i, line := range strings.Split(string(read(t, proofs)), "\n") {
+	named := map[string]bool{}
+	for i, line := range strings.Split(string(read(t, page)), "\n") {
 		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
 			name := m[1]
 			switch {
 			case strings.HasPrefix(name, "Test"), strings.HasPrefix(name, "Fuzz"):
-				named++
+				named[name] = true
 				if !have[name] {
-					t.Errorf("%s:%d: no test is called %s: was it renamed? Then the page must follow, or its sentence has no proof", proofs, i+1, name)
+					t.Errorf("%s:%d: no test is called %s: was it renamed? Then the page must follow, or its sentence has no proof", page, i+1, name)
 				}
 			case path.Ext(name) == ".txt":
-				named++
+				named[name] = true
 				if !exists("testdata/core/" + name) {
-					t.Errorf("%s:%d: there is no script testdata/core/%s", proofs, i+1, name)
+					t.Errorf("%s:%d: there is no script testdata/core/%s", page, i+1, name)
 				}
 			}
 		}
+	}
+	if len(named) < 50 {
+		t.Errorf("%s names %d tests: was its form changed? Then this test must follow it", page, len(named))
+	}
+	return named
+}
+
+// TestProofsExist keeps the page of proofs from naming tests that are gone.
+func TestProofsExist(t *testing.T) {
+	namedTests(t, proofs)
+	for i, line := range strings.Split(string(read(t, proofs)), "\n") {
 		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Claim") && !strings.Contains(line, "`") {
 			t.Errorf("%s:%d: a claim without a proof; if it has none, say so under Gaps", proofs, i+1)
 		}
 	}
-	if named < 50 {
-		t.Errorf("%s names %d tests: was its form changed? Then this test must follow it", proofs, named)
+}
+
+// TestTrapsHaveTests keeps the page of recipes and the tests of what went wrong in other
+// libraries in step: such a test is called as what it shows, and behind an underscore as
+// the issues that it is about.
+func TestTrapsHaveTests(t *testing.T) {
+	named := namedTests(t, recipesPage)
+	for name := range testFunctions(t) {
+		if _, ids, ok := strings.Cut(name, "_"); ok && !named[name] {
+			t.Errorf("%s does not name %s, the test of %s", recipesPage, name, strings.ReplaceAll(ids, "_", ", "))
+		}
 	}
 }
 
