@@ -87,7 +87,9 @@ func TestCrashBehindARelease_kazoo412(t *testing.T) {
 			released := inBackground(func() error { return h.Release(t.Context()) })
 			time.Sleep(wait)
 			e.Kill(c)
-			<-released
+			if err := <-released; err != nil && !errors.Is(err, coord.ErrClosed) && !errors.Is(err, coord.ErrUnknownOutcome) {
+				t.Errorf("Release = %v", err)
+			}
 			mustRelease(t, granted(t, next))
 			e.Restart(c)
 		}
@@ -276,11 +278,53 @@ func TestTermsThatEndAtOnce_CURATOR54_CURATOR518(t *testing.T) {
 		last := <-begun
 		must(t, last.Check())
 		cancel()
-		<-returned
+		if err := <-returned; !errors.Is(err, context.Canceled) {
+			t.Errorf("the last term ended with %v", err)
+		}
 		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("RunElected = %v", err)
 		}
 		noWatches(t, e)
+	})
+}
+
+// Who asks for the leader while leaders change gets one of them, or nobody, and no error.
+func TestLeaderWhileItChanges_CURATOR358(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended []<-chan error
+		for i := range 3 {
+			s := newSession(t, e.Member(i+1))
+			ended = append(ended, inBackground(func() error {
+				for ctx.Err() == nil {
+					h, err := recipes.Campaign(t.Context(), s, "/leader", []byte("me"))
+					if err != nil {
+						return err
+					}
+					time.Sleep(time.Millisecond) // or time would stand still
+					if err := h.Release(t.Context()); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+		leaders := map[coord.ZXID]bool{}
+		for i := range 600 {
+			l, ok, err := recipes.CurrentLeader(t.Context(), e.Member(i%3+1), "/leader")
+			if err != nil || ok && string(l.Value) != "me" {
+				t.Fatalf("CurrentLeader = %+v, %t, %v", l, ok, err)
+			}
+			leaders[l.Fence] = true
+			time.Sleep(time.Duration(i%7) * time.Millisecond)
+		}
+		if len(leaders) < 50 {
+			t.Errorf("%d leaders were seen, so this shows nothing", len(leaders))
+		}
+		cancel()
+		for _, end := range ended {
+			must(t, <-end)
+		}
 	})
 }
 
