@@ -10,16 +10,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"coord"
+	"coord/examples/internal/ensemble"
 	"coord/recipes/discovery"
 )
 
@@ -38,21 +36,12 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer) error {
-	dir, err := os.MkdirTemp("", "coord-discovery-")
+func run(ctx context.Context, out io.Writer) (err error) {
+	members, closeAll, err := ensemble.Open(ctx, 3)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	members, err := openEnsemble(ctx, dir)
-	defer func() {
-		for _, c := range members {
-			_ = c.Close()
-		}
-	}()
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, closeAll()) }()
 
 	// Each member is an instance of the service.
 	var registered []*discovery.Registration
@@ -123,44 +112,4 @@ func show(ctx context.Context, out io.Writer, s *discovery.Service, what, want s
 	}
 	_, err := fmt.Fprintln(out, strings.Join(picked, " "))
 	return err
-}
-
-// openEnsemble opens three members. With an error it returns those that it has opened.
-func openEnsemble(ctx context.Context, dir string) (members []*coord.Coordinator, err error) {
-	all, err := places()
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range all {
-		c, err := coord.Open(ctx, coord.Config{
-			ID:              m.ID,
-			Dir:             filepath.Join(dir, m.ID.String()),
-			InitialMembers:  all,
-			ElectionTimeout: 500 * time.Millisecond, // all are on one machine
-			Logger:          slog.New(slog.DiscardHandler),
-		})
-		if err != nil {
-			return members, err
-		}
-		members = append(members, c)
-	}
-	for _, c := range members {
-		if err := c.Ready(ctx); err != nil {
-			return members, err
-		}
-	}
-	return members, nil
-}
-
-// places finds three free ports.
-func places() (all []coord.Member, err error) {
-	for i := range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }()
-		all = append(all, coord.Member{ID: coord.MemberID(i + 1), Addr: l.Addr().String()})
-	}
-	return all, nil
 }
