@@ -196,6 +196,7 @@ type share struct {
 	lookout *lookout
 
 	members  []string    // as acted upon
+	name     string      // of this one among them
 	mine     []string    // the partitions that this one is to own then
 	settling *time.Timer // runs since the members are others, or is nil
 	act      bool        // on the members as they are now
@@ -275,7 +276,7 @@ func (sh *share) plan(v *coord.View) (free []string, regs []coord.Registration, 
 	case sh.act:
 		sh.act = false
 		sh.rematch(members, me)
-	case sh.settling == nil && !slices.Equal(members, sh.members):
+	case sh.settling == nil && (me != sh.name || !slices.Equal(members, sh.members)):
 		sh.settling = time.NewTimer(sh.settle)
 	}
 	regs = []coord.Registration{{Path: sh.me.path, Type: coord.DataWatcher}, {Path: sh.partitioner.members(), Type: coord.ChildrenWatcher}}
@@ -324,7 +325,7 @@ func (sh *share) taking(v *coord.View) (members []string, me string, err error) 
 // rematch acts on a change of members.
 func (sh *share) rematch(members []string, me string) {
 	before := sh.mine
-	sh.members, sh.mine = members, match(sh.names, members)[me]
+	sh.members, sh.name, sh.mine = members, me, match(sh.names, members)[me]
 	slices.Sort(sh.mine)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
