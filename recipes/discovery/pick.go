@@ -43,13 +43,13 @@ func (weighted) Pick(healthy []Instance) Instance {
 	for _, in := range healthy {
 		total += in.share()
 	}
-	n := rand.N(total)
-	for _, in := range healthy {
+	n, last := rand.N(total), len(healthy)-1
+	for _, in := range healthy[:last] {
 		if n -= in.share(); n < 0 {
 			return in
 		}
 	}
-	panic("the weights do not add up")
+	return healthy[last]
 }
 
 // share is the weight that an instance is picked by. Those of a Service are in range.
