@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -29,26 +28,19 @@ const grantsPerRun = 10_000
 // TestRecipes has clients use package recipes under faults, as TestSimulation does the
 // tree, until the wanted number of grants was made.
 func TestRecipes(t *testing.T) {
-	total, seed := 8_000, uint64(1)
+	total := 8_000
 	if invariants.Enabled {
 		total /= 10
 	}
 	if *grantsFlag > 0 {
 		total = *grantsFlag
 	}
-	if *seedFlag > 0 {
-		seed = *seedFlag
-	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	start := time.Now()
-	sum := contested{counts: map[string]int{}, faults: map[string]int{}}
-	for ; sum.grants < total && !t.Failed(); seed++ {
-		if *durationFlag > 0 && time.Since(start) > *durationFlag {
-			break
-		}
-		o := options{seed: seed, ops: min(grantsPerRun, total-sum.grants), members: *membersFlag, silent: true}
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sum.add(contend(t, o)) })
-	}
+	start, sum := time.Now(), contested{counts: map[string]int{}, faults: map[string]int{}}
+	runAll(t, total, func(t *testing.T, seed uint64, left int) int {
+		s := contend(t, options{seed: seed, ops: min(grantsPerRun, left), members: *membersFlag, silent: true})
+		sum.add(s)
+		return s.grants
+	})
 	took := time.Since(start)
 	t.Logf("total: %d runs, %v of real time, %.0f grants a second: %v", sum.runs, took.Round(time.Millisecond), float64(sum.grants)/took.Seconds(), &sum)
 }

@@ -42,32 +42,41 @@ type options struct {
 // TestSimulation runs ensembles in virtual time under faults until it has made the
 // wanted number of operations, each run with a seed of its own.
 func TestSimulation(t *testing.T) {
-	total, seed := 200_000, uint64(1)
+	total := 200_000
 	if invariants.Enabled {
 		total /= 10
 	}
 	if *opsFlag > 0 {
 		total = *opsFlag
 	}
-	if *seedFlag > 0 {
-		seed = *seedFlag
-	}
+	start, sum := time.Now(), summary{faults: map[string]int{}}
+	runAll(t, total, func(t *testing.T, seed uint64, left int) int {
+		o := options{seed: seed, ops: min(opsPerRun, left), members: *membersFlag, think: 6 * time.Second, gentle: seed%8 == 5}
+		if seed%3 == 0 {
+			o.think = 2 * time.Second
+		}
+		s := simulate(t, o)
+		sum.add(s)
+		return s.ops
+	})
+	t.Logf("total: %d runs, %v of real time: %v", sum.runs, time.Since(start).Round(time.Millisecond), &sum)
+}
+
+// runAll makes runs, each with the next seed, until they have made the wanted number together,
+// one has failed, or the time that the command line allows is over.
+func runAll(t *testing.T, wanted int, run func(t *testing.T, seed uint64, left int) (made int)) {
+	t.Helper()
+	seed := max(*seedFlag, 1)
 	// A run keeps all that was said until its end, and little else: it is not worth
 	// looking through it often.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	start := time.Now()
-	sum := summary{faults: map[string]int{}}
-	for ; sum.ops < total && !t.Failed(); seed++ {
+	for made := 0; made < wanted && !t.Failed(); seed++ {
 		if *durationFlag > 0 && time.Since(start) > *durationFlag {
-			break
+			return
 		}
-		o := options{seed: seed, ops: min(opsPerRun, total-sum.ops), members: *membersFlag, think: 6 * time.Second, gentle: seed%8 == 5}
-		if seed%3 == 0 {
-			o.think = 2 * time.Second
-		}
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { sum.add(simulate(t, o)) })
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { made += run(t, seed, wanted-made) })
 	}
-	t.Logf("total: %d runs, %v of real time: %v", sum.runs, time.Since(start).Round(time.Millisecond), &sum)
 }
 
 // simulate makes one run.
