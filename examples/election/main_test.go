@@ -1,20 +1,16 @@
 package main
 
 import (
-	"regexp"
-	"strings"
 	"testing"
+
+	"coord/examples/internal/exampletest"
 )
 
 func TestRun(t *testing.T) {
-	if testing.Short() {
-		t.Skip("opens three members")
-	}
-	var out strings.Builder
-	if err := run(t.Context(), &out); err != nil {
-		t.Fatal(err)
-	}
-	if want := `^replica . leads\nits process ends\nreplica . leads\nit resigns\nreplica . leads\n$`; !regexp.MustCompile(want).MatchString(out.String()) {
-		t.Errorf("printed %q, want %q", out.String(), want)
-	}
+	exampletest.Prints(t, run, `replica . leads
+its process ends
+replica . leads
+it resigns
+replica . leads
+`)
 }
