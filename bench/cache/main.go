@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"sync"
@@ -41,15 +40,7 @@ type record struct {
 	N     int64
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := command(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "cache:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("cache", command) }
 
 func command(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("cache", flag.ContinueOnError)

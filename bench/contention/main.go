@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
 	"slices"
@@ -39,15 +38,7 @@ type plan struct {
 	cpuProfile string
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := command(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "contention:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("contention", command) }
 
 func command(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("contention", flag.ContinueOnError)

@@ -3,16 +3,32 @@
 package machine
 
 import (
+	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 )
+
+// Main is the main function of a benchmark: it runs the command with the arguments of
+// the process until that is interrupted, and ends it with an error's text and status.
+func Main(name string, command func(ctx context.Context, args []string, out io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := command(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
 
 // Describe prints what the figures depend on. It measures fsync in dir.
 func Describe(w io.Writer, dir string) error {
