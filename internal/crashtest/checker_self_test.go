@@ -197,6 +197,20 @@ func TestChecker(t *testing.T) {
 	}
 }
 
+// TestCheckerBelievesFarewell has a session be seen closed before its process has
+// answered the request to close: its ephemerals may vanish at once.
+func TestCheckerBelievesFarewell(t *testing.T) {
+	s := newStory(t)
+	theirs := s.l.sessions["p2/s1"]
+	theirs.died, theirs.lastConnected = 0, 4*time.Second
+	s.o.missing[s.theirs.Path] = 5 * time.Second
+	s.l.connected("p2/s1", coord.Closed, 5*time.Second)
+	s.l.dead("p2/", true)
+	if err := s.l.check(s.o); err != nil {
+		t.Errorf("check = %v", err)
+	}
+}
+
 // lies returns what can be wrong, by a part of what the checker must say.
 func lies() map[string]func(*story) {
 	m := map[string]func(*story){

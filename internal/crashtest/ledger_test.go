@@ -259,8 +259,10 @@ func (l *ledger) connected(key string, state coord.SessionState, at time.Duratio
 	switch state {
 	case coord.Connected:
 		s.lastConnected = max(s.lastConnected, at)
-	case coord.Expired, coord.Closed:
+	case coord.Expired:
 		s.died = l.now()
+	case coord.Closed: // by its process, which may be asked before it says goodbye
+		s.died, s.farewell = l.now(), true
 	case coord.Suspended:
 	}
 }
