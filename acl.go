@@ -21,17 +21,53 @@ const (
 	PermAll    = PermRead | PermWrite | PermCreate | PermDelete | PermAdmin
 )
 
-// An ID is an identity: a caller has some, and an ACL entry names one.
+// An ID is an identity: a caller has some, and an ACL entry names one. These are
+// the schemes; ids of one scheme mean nothing to another.
 //
-// The schemes, as in ZooKeeper: "world" with the id "anyone" is everybody;
-// "digest" has the id user:base64(sha1(user:password)); "ip" names an address
-// or a network in CIDR form; "auth" in an ACL stands for every digest identity
-// of the caller and is expanded when the ACL is set; "super" is granted by
-// configuration alone and passes every check.
+//	world     "anyone" is everybody. In ACLs only.
+//	ensemble  "member" is the code of every process that is a member: whatever
+//	          calls a [Coordinator] without saying for whom.
+//	user      a native user of the ensemble, by name, who has shown the password.
+//	          The ACL holds no hash, and names nobody once the user was removed.
+//	x509      the subject of a TLS client certificate, as RFC 2253 writes it.
+//	digest    user:base64(sha1(user:password)), for clients of ZooKeeper.
+//	ip        an address, which an ACL may give as a network in CIDR form.
+//	auth      in an ACL stands for every identity that the caller has proved (not
+//	          ip), and is expanded when the ACL is set.
+//	super     passes every check. It is granted and never stands in an ACL.
+//
+// Those of [Config.Authenticators] come beside them.
 type ID struct {
 	Scheme string
 	ID     string
 }
+
+// The schemes.
+const (
+	schemeWorld    = "world"
+	schemeEnsemble = "ensemble"
+	schemeUser     = "user"
+	schemeX509     = "x509"
+	schemeDigest   = "digest"
+	schemeIP       = "ip"
+	schemeAuth     = "auth"
+	schemeSuper    = "super"
+)
+
+// builtInSchemes cannot be those of a plug-in authenticator. "sasl" is ZooKeeper's.
+var builtInSchemes = map[string]bool{
+	schemeWorld: true, schemeEnsemble: true, schemeUser: true, schemeX509: true,
+	schemeDigest: true, schemeIP: true, schemeAuth: true, schemeSuper: true, "sasl": true,
+}
+
+var (
+	anyone = ID{schemeWorld, "anyone"}
+
+	// member is the identity of callers whose list of identities is nil: they are
+	// code of the ensemble's own processes. Whoever is outside has a list, be it
+	// empty.
+	member = ID{schemeEnsemble, "member"}
+)
 
 // An ACL is one entry of a znode's access control list.
 type ACL struct {
@@ -39,15 +75,19 @@ type ACL struct {
 	ID    ID
 }
 
+// MembersACL lets the code of the ensemble's own processes do everything, and
+// nobody else anything. It is the default of [Config.DefaultACL].
+func MembersACL() []ACL { return []ACL{{PermAll, member}} }
+
 // OpenACL lets everybody do everything. It is ZooKeeper's OPEN_ACL_UNSAFE.
-func OpenACL() []ACL { return []ACL{{PermAll, ID{"world", "anyone"}}} }
+func OpenACL() []ACL { return []ACL{{PermAll, anyone}} }
 
 // ReadOnlyACL lets everybody read. It is ZooKeeper's READ_ACL_UNSAFE.
-func ReadOnlyACL() []ACL { return []ACL{{PermRead, ID{"world", "anyone"}}} }
+func ReadOnlyACL() []ACL { return []ACL{{PermRead, anyone}} }
 
-// CreatorAllACL lets everyone who has a digest identity of the creator do
+// CreatorAllACL lets everyone who has an identity that the creator has proved do
 // everything. It is ZooKeeper's CREATOR_ALL_ACL.
-func CreatorAllACL() []ACL { return []ACL{{PermAll, ID{"auth", ""}}} }
+func CreatorAllACL() []ACL { return []ACL{{PermAll, ID{schemeAuth, ""}}} }
 
 // Limits of an ACL.
 const (
@@ -58,7 +98,7 @@ const (
 // normalizeACL returns the list that is stored when list is set by a caller
 // with the given identities: duplicates dropped, "auth" expanded. It is
 // ZooKeeper's fixupACL.
-func normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
+func (set *settings) normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 	if len(list) == 0 || len(list) > maxACLEntries {
 		return nil, ErrInvalidACL
 	}
@@ -70,20 +110,18 @@ func normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 		return len(out) <= maxACLEntries // expanding makes a short list long
 	}
 	for _, a := range list {
-		if a.ID.Scheme != "auth" {
-			if !validACLID(a.ID) || !add(a) {
+		if a.ID.Scheme != schemeAuth {
+			if !set.validACLID(a.ID) || !add(a) {
 				return nil, ErrInvalidACL
 			}
 			continue
 		}
 		expanded := false
-		for _, id := range identities {
-			if id.Scheme == "digest" {
-				if !add(ACL{a.Perms, id}) {
-					return nil, ErrInvalidACL
-				}
-				expanded = true
+		for _, id := range proved(identities) {
+			if !add(ACL{a.Perms, id}) {
+				return nil, ErrInvalidACL
 			}
+			expanded = true
 		}
 		if !expanded {
 			return nil, ErrInvalidACL
@@ -92,23 +130,40 @@ func normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 	return out, codeOK
 }
 
+// proved returns those identities of a caller that "auth" stands for: not where it
+// calls from, and not what it was merely granted.
+func proved(identities []ID) []ID {
+	if identities == nil {
+		return []ID{member}
+	}
+	return slices.DeleteFunc(slices.Clone(identities), func(id ID) bool {
+		return id.Scheme == schemeIP || id.Scheme == schemeSuper
+	})
+}
+
 // validACLID reports whether id can stand in a stored ACL.
-func validACLID(id ID) bool {
+func (set *settings) validACLID(id ID) bool {
 	if len(id.ID) > maxIDBytes {
 		return false
 	}
 	switch id.Scheme {
-	case "world":
-		return id.ID == "anyone"
-	case "digest":
+	case schemeWorld:
+		return id == anyone
+	case schemeEnsemble:
+		return id == member
+	case schemeUser:
+		return validUserName(id.ID)
+	case schemeX509:
+		return validDistinguishedName(id.ID)
+	case schemeDigest:
 		// Two parts, counted as Java's String.split counts them: empty ones at the
 		// end are dropped.
 		return strings.Count(strings.TrimRight(id.ID, ":"), ":") == 1
-	case "ip":
+	case schemeIP:
 		_, ok := parseNetwork(id.ID)
 		return ok
 	}
-	return false
+	return set.hasScheme(id.Scheme) && id.ID != ""
 }
 
 // parseNetwork parses an address, or a network in CIDR form.
@@ -127,18 +182,19 @@ func parseNetwork(s string) (netip.Prefix, bool) {
 // permits reports whether a caller with the given identities has one of the
 // permissions in want. It is the only place that decides this, over a closed
 // set of schemes.
-func (e *aclEntry) permits(identities []ID, want Perm) bool {
-	for _, a := range e.list {
-		if a.Perms&want != 0 && a.ID.Scheme == "world" {
-			return true
-		}
+func (s *state) permits(e *aclEntry, identities []ID, want Perm) bool {
+	if e.world&want != 0 {
+		return true
+	}
+	if identities == nil {
+		return e.members&want != 0
 	}
 	for _, id := range identities {
-		if id.Scheme == "super" {
+		if id.Scheme == schemeSuper {
 			return true
 		}
 		for _, a := range e.list {
-			if a.Perms&want != 0 && matchesID(id, a.ID) {
+			if a.Perms&want != 0 && s.matches(id, a.ID) {
 				return true
 			}
 		}
@@ -146,21 +202,23 @@ func (e *aclEntry) permits(identities []ID, want Perm) bool {
 	return false
 }
 
-// matchesID reports whether the caller's identity is the one that an ACL entry
+// matches reports whether the caller's identity is the one that an ACL entry
 // names.
-func matchesID(have, entry ID) bool {
+func (s *state) matches(have, entry ID) bool {
 	if have.Scheme != entry.Scheme {
 		return false
 	}
 	switch entry.Scheme {
-	case "digest":
+	case schemeEnsemble, schemeX509, schemeDigest:
 		return have.ID == entry.ID
-	case "ip":
+	case schemeUser:
+		return have.ID == entry.ID && s.hasUser(have.ID)
+	case schemeIP:
 		network, ok := parseNetwork(entry.ID)
 		addr, err := netip.ParseAddr(have.ID)
 		return ok && err == nil && network.Contains(addr)
 	}
-	return false
+	return s.settings.hasScheme(entry.Scheme) && have.ID == entry.ID
 }
 
 // redactACL returns list with the hashes of digest identities masked, as getACL
@@ -168,7 +226,7 @@ func matchesID(have, entry ID) bool {
 func redactACL(list []ACL) []ACL {
 	out := make([]ACL, len(list))
 	for i, a := range list {
-		if user, _, ok := strings.Cut(a.ID.ID, ":"); ok && a.ID.Scheme == "digest" {
+		if user, _, ok := strings.Cut(a.ID.ID, ":"); ok && a.ID.Scheme == schemeDigest {
 			a.ID.ID = user + ":x"
 		}
 		out[i] = a
@@ -180,6 +238,23 @@ func redactACL(list []ACL) []ACL {
 type aclEntry struct {
 	canonical string // the list, encoded
 	list      []ACL
+
+	// What the list lets everybody do, and the code of members: most checks are
+	// answered by these.
+	world, members Perm
+}
+
+func newACLEntry(canonical string, list []ACL) *aclEntry {
+	e := &aclEntry{canonical: canonical, list: list}
+	for _, a := range list {
+		switch a.ID {
+		case anyone:
+			e.world |= a.Perms
+		case member:
+			e.members |= a.Perms
+		}
+	}
+	return e
 }
 
 // An aclTable finds the entry of a list that is in use, so that a million znodes
@@ -192,9 +267,8 @@ type aclEntry struct {
 // entry is forgotten only when nothing refers to it, equal lists in one state still
 // have one entry.
 type aclTable struct {
-	entries   ordered[weakACL]
-	openEntry *aclEntry
-	sweepAt   int // the number of entries that has those without a list dropped
+	entries ordered[weakACL]
+	sweepAt int // the number of entries that has those without a list dropped
 }
 
 // A weakACL is an entry of the table, under the list that it is of.
@@ -207,15 +281,10 @@ type weakACL struct {
 const leastSweep = 256
 
 func newACLTable() aclTable {
-	t := aclTable{entries: newOrdered(func(a, b weakACL) bool { return a.canonical < b.canonical }), sweepAt: leastSweep}
-	t.openEntry = t.intern(OpenACL())
-	return t
+	return aclTable{entries: newOrdered(func(a, b weakACL) bool { return a.canonical < b.canonical }), sweepAt: leastSweep}
 }
 
-func (t *aclTable) freeze() aclTable { return aclTable{t.entries.freeze(), t.openEntry, t.sweepAt} }
-
-// open returns the entry of OpenACL.
-func (t *aclTable) open() *aclEntry { return t.openEntry }
+func (t *aclTable) freeze() aclTable { return aclTable{t.entries.freeze(), t.sweepAt} }
 
 // intern returns the entry of list, which must not be changed afterwards.
 func (t *aclTable) intern(list []ACL) *aclEntry {
@@ -225,7 +294,7 @@ func (t *aclTable) intern(list []ACL) *aclEntry {
 			return e
 		}
 	}
-	e := &aclEntry{canonical: canonical, list: list}
+	e := newACLEntry(canonical, list)
 	t.entries.put(weakACL{canonical, weak.Make(e)})
 	if t.entries.len() > t.sweepAt {
 		t.sweep()

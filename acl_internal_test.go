@@ -11,6 +11,7 @@ import (
 
 func TestNormalizeACL(t *testing.T) {
 	anyone, u, v := ID{"world", "anyone"}, ID{"digest", "u:h"}, ID{"digest", "v:h"}
+	nobody := []ID{}
 	caller := []ID{{"ip", "10.0.0.1"}, u, v}
 	for _, c := range []struct {
 		name string
@@ -20,17 +21,22 @@ func TestNormalizeACL(t *testing.T) {
 	}{
 		{"nil", nil, caller, nil},
 		{"empty", []ACL{}, caller, nil},
-		{"kept", []ACL{{PermRead, anyone}, {PermAll, u}}, nil, []ACL{{PermRead, anyone}, {PermAll, u}}},
-		{"duplicates", []ACL{{PermRead, anyone}, {PermAll, u}, {PermRead, anyone}}, nil, []ACL{{PermRead, anyone}, {PermAll, u}}},
-		{"same id, other permissions", []ACL{{PermRead, u}, {PermWrite, u}}, nil, []ACL{{PermRead, u}, {PermWrite, u}}},
-		{"any permissions", []ACL{{0, anyone}, {255, u}}, nil, []ACL{{0, anyone}, {255, u}}},
+		{"kept", []ACL{{PermRead, anyone}, {PermAll, u}}, nobody, []ACL{{PermRead, anyone}, {PermAll, u}}},
+		{"duplicates", []ACL{{PermRead, anyone}, {PermAll, u}, {PermRead, anyone}}, nobody, []ACL{{PermRead, anyone}, {PermAll, u}}},
+		{"same id, other permissions", []ACL{{PermRead, u}, {PermWrite, u}}, nobody, []ACL{{PermRead, u}, {PermWrite, u}}},
+		{"any permissions", []ACL{{0, anyone}, {255, u}}, nobody, []ACL{{0, anyone}, {255, u}}},
 		{"auth", []ACL{{PermRead, ID{"auth", "ignored"}}, {PermAll, anyone}}, caller, []ACL{{PermRead, u}, {PermRead, v}, {PermAll, anyone}}},
 		{"auth and a duplicate", []ACL{{PermRead, v}, {PermRead, ID{"auth", ""}}}, caller, []ACL{{PermRead, v}, {PermRead, u}}},
-		{"auth without identities", []ACL{{PermRead, ID{"auth", ""}}}, nil, nil},
-		{"auth without an authenticated one", []ACL{{PermRead, ID{"auth", ""}}}, caller[:1], nil},
+		{"auth of the ensemble's own code", []ACL{{PermRead, ID{"auth", ""}}}, nil, []ACL{{PermRead, ID{"ensemble", "member"}}}},
+		{"auth of it and a user", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"ensemble", "member"}, {"user", "eve"}}, []ACL{{PermRead, ID{"ensemble", "member"}}, {PermRead, ID{"user", "eve"}}}},
+		{"auth of every proved kind", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"x509", "CN=a"}, {"jwt", "b"}, {"super", ""}}, []ACL{{PermRead, ID{"x509", "CN=a"}}, {PermRead, ID{"jwt", "b"}}}},
+		{"auth without identities", []ACL{{PermRead, ID{"auth", ""}}}, nobody, nil},
+		{"auth without a proved one", []ACL{{PermRead, ID{"auth", ""}}}, caller[:1], nil},
+		{"auth of the one who may do everything", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"super", ""}}, nil},
 		{"one bad entry", []ACL{{PermRead, anyone}, {PermRead, ID{"world", "bob"}}}, caller, nil},
 	} {
-		got, code := normalizeACL(c.list, c.ids)
+		set := settings{schemes: []string{"jwt"}}
+		got, code := set.normalizeACL(c.list, c.ids)
 		if !slices.Equal(got, c.want) || (code == codeOK) != (c.want != nil) || code != codeOK && code != ErrInvalidACL {
 			t.Errorf("%s: normalizeACL = %v, %v, want %v", c.name, got, code, c.want)
 		}
@@ -62,7 +68,7 @@ func TestNormalizeACLStaysInLimits(t *testing.T) {
 		{entries(maxACLEntries/maxIdentities+1, "auth"), ids, ErrInvalidACL},
 		{entries(maxACLEntries, "auth"), ids, ErrInvalidACL},
 	} {
-		if got, code := normalizeACL(c.list, c.ids); code != c.want || len(got) > maxACLEntries {
+		if got, code := new(settings).normalizeACL(c.list, c.ids); code != c.want || len(got) > maxACLEntries {
 			t.Errorf("normalizeACL of %d entries for %d identities: %d entries, %v, want %v", len(c.list), len(c.ids), len(got), code, c.want)
 		}
 	}
@@ -102,8 +108,35 @@ func TestValidACLID(t *testing.T) {
 		{"super", "x", false},
 		{"sasl", "x", false},
 		{"", "", false},
+		{"ensemble", "member", true},
+		{"ensemble", "", false},
+		{"ensemble", "members", false},
+		{"user", "eve", true},
+		{"user", "", false},
+		{"user", "a:b", false},
+		{"user", "a\nb", false},
+		{"user", strings.Repeat("u", maxUserNameBytes+1), false},
+		{"jwt", "anything at all", true},
+		{"jwt", "", false},
+		{"jwt2", "x", false},
+		{"x509", "CN=web-1.example.org,OU=web,O=Example\\, Inc.,C=DE", true},
+		{"x509", "CN=a+UID=b", true},
+		{"x509", "2.5.4.3=#0c0161", true},
+		{"x509", `CN=a\2Cb\ `, true},
+		{"x509", "CN=", true},
+		{"x509", "", false},
+		{"x509", "web-1", false},
+		{"x509", "=a", false},
+		{"x509", "CN=a,", false},
+		{"x509", "CN=a,,O=b", false},
+		{"x509", "C N=a", false},
+		{"x509", "2.=a", false},
+		{"x509", "CN=a\\", false},
+		{"x509", `CN=a\2`, false},
+		{"x509", `CN="a"`, false},
+		{"x509", "CN=a\x00", false},
 	} {
-		if got := validACLID(ID{c.scheme, c.id}); got != c.want {
+		if got := (&settings{schemes: []string{"jwt"}}).validACLID(ID{c.scheme, c.id}); got != c.want {
 			t.Errorf("validACLID(%s:%.20s) = %v, want %v", c.scheme, c.id, got, c.want)
 		}
 	}
@@ -115,13 +148,32 @@ func TestPermits(t *testing.T) {
 		{PermWrite, ID{"digest", "u:h"}},
 		{PermDelete | PermCreate, ID{"ip", "10.1.2.3/8"}},
 		{PermAdmin, ID{"ip", "2001:db8::/32"}},
+		{PermWrite, ID{"x509", "CN=a"}},
+		{PermCreate, ID{"user", "eve"}},
+		{PermCreate, ID{"user", "gone"}},
+		{PermDelete, ID{"jwt", "j"}},
+		{PermAll, ID{"other", "o"}}, // of a scheme that is switched off now
+		{PermWrite | PermAdmin, ID{"ensemble", "member"}},
 	}
-	e := &aclEntry{list: list}
+	e := newACLEntry("", list)
+	s := newState(rootGroup)
+	s.settings.schemes = []string{"jwt"}
+	s.users.byName.put(&user{name: "eve"})
 	for _, c := range []struct {
 		ids  []ID
 		want Perm // all that are allowed
 	}{
-		{nil, PermRead},
+		{[]ID{}, PermRead},
+		{nil, PermRead | PermWrite | PermAdmin},
+		{[]ID{{"ensemble", "member"}}, PermRead | PermWrite | PermAdmin},
+		{[]ID{{"ensemble", ""}, {"user", "member"}}, PermRead},
+		{[]ID{{"x509", "CN=a"}}, PermRead | PermWrite},
+		{[]ID{{"x509", "cn=a"}, {"x509", "CN=a "}}, PermRead},
+		{[]ID{{"user", "eve"}}, PermRead | PermCreate},
+		{[]ID{{"user", "gone"}}, PermRead},
+		{[]ID{{"jwt", "j"}}, PermRead | PermDelete},
+		{[]ID{{"other", "o"}}, PermRead},
+		{[]ID{{"world", "anyone"}}, PermRead},
 		{[]ID{{"digest", "u:h"}}, PermRead | PermWrite},
 		{[]ID{{"digest", "u:x"}, {"sasl", "u:h"}, {"digest", "U:h"}}, PermRead},
 		{[]ID{{"ip", "10.200.0.1"}}, PermRead | PermCreate | PermDelete},
@@ -132,13 +184,13 @@ func TestPermits(t *testing.T) {
 		{[]ID{{"super", ""}}, PermAll},
 	} {
 		for p := Perm(1); p <= PermAdmin; p <<= 1 {
-			if got, want := e.permits(c.ids, p), c.want&p != 0; got != want {
+			if got, want := s.permits(e, c.ids, p), c.want&p != 0; got != want {
 				t.Errorf("permits(%v, %d) = %v, want %v", c.ids, p, got, want)
 			}
 		}
 	}
 	// One of several permissions is enough: getACL asks for read or admin.
-	if !e.permits(nil, PermRead|PermAdmin) || e.permits(nil, PermWrite|PermAdmin) {
+	if !s.permits(e, []ID{}, PermRead|PermAdmin) || s.permits(e, []ID{}, PermWrite|PermAdmin) {
 		t.Error("permits does not take a set of permissions as a choice")
 	}
 }
@@ -166,9 +218,6 @@ func TestACLTable(t *testing.T) {
 		if b := table.intern(other); a == b {
 			t.Errorf("%v shares the entry of another list", other)
 		}
-	}
-	if table.open() != table.intern(OpenACL()) {
-		t.Error("the open ACL has two entries")
 	}
 }
 

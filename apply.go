@@ -39,12 +39,12 @@ func (s *state) applyInit(cmd *command) {
 	s.version = in.version
 	s.ensemble, s.id = in.ensemble, in.id
 	s.timeMS = min(max(in.timeMS, 0), maxTimeMS)
-	s.settings = in.settings
+	s.setSettings(in.settings)
 	for i := range in.members {
 		m := &in.members[i]
 		s.members = s.members.with(&memberRecord{id: m.id, addr: m.addr, role: m.role})
 	}
-	s.tree.seed(&s.acls)
+	s.tree.seed(s.defaultACL, s.acls.intern(ReadOnlyACL()))
 }
 
 func (s *state) applyHello(cmd *command) {

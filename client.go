@@ -61,7 +61,7 @@ func (s *Session) Get(ctx context.Context, path string, opts ...ReadOption) ([]b
 	if err != nil {
 		return nil, Stat{}, err
 	}
-	n, code := st.readable(path, s.identities)
+	n, code := st.readable(path, s.ids())
 	if code != codeOK {
 		return nil, Stat{}, &OpError{Op: "get", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
@@ -74,7 +74,7 @@ func (s *Session) Exists(ctx context.Context, path string, opts ...ReadOption) (
 	if err != nil {
 		return Stat{}, false, err
 	}
-	n, code := st.readable(path, s.identities)
+	n, code := st.readable(path, s.ids())
 	switch code {
 	case codeOK:
 		return n.stat(), true, nil
@@ -117,7 +117,7 @@ func (s *Session) Children(ctx context.Context, path string, opts ...ListOption)
 	if err != nil {
 		return nil, Stat{}, err
 	}
-	names, stat, code := st.children(path, o, s.identities)
+	names, stat, code := st.children(path, o, s.ids())
 	if code != codeOK {
 		return nil, Stat{}, &OpError{Op: "children", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
@@ -131,7 +131,7 @@ func (s *Session) AllChildrenNumber(ctx context.Context, path string, opts ...Re
 	if err != nil {
 		return 0, err
 	}
-	if _, code := st.readable(path, s.identities); code != codeOK {
+	if _, code := st.readable(path, s.ids()); code != codeOK {
 		return 0, &OpError{Op: "allChildrenNumber", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
 	k, _ := keyOf(path)
@@ -155,16 +155,16 @@ func (s *Session) ACL(ctx context.Context, path string, opts ...ReadOption) ([]A
 	if err != nil {
 		return nil, Stat{}, err
 	}
-	n, code := st.readable(path, s.identities)
+	n, code := st.readable(path, s.ids())
 	if code == ErrNoAuth {
-		if m, ok := st.tree.find(path); ok && m.acl.permits(s.identities, PermAdmin) {
+		if m, ok := st.tree.find(path); ok && st.permits(m.acl, s.ids(), PermAdmin) {
 			n, code = m, codeOK
 		}
 	}
 	if code != codeOK {
 		return nil, Stat{}, &OpError{Op: "acl", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
-	if !n.acl.permits(s.identities, PermAdmin) {
+	if !st.permits(n.acl, s.ids(), PermAdmin) {
 		return redactACL(n.acl.list), n.stat(), nil
 	}
 	return append([]ACL(nil), n.acl.list...), n.stat(), nil
@@ -235,7 +235,7 @@ func (s *Session) View(ctx context.Context, opts ...ReadOption) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{s: st, identities: s.identities}, nil
+	return &View{s: st, identities: s.ids()}, nil
 }
 
 // Watch opens a stream of the changes to path, from now on unless an option says
@@ -384,7 +384,7 @@ func (s *Session) submit(ctx context.Context, r request) (*result, error) {
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
-	r.session, r.generation, r.identities = s.id, s.generation, s.identities
+	r.session, r.generation, r.identities = s.id, s.generation, s.ids()
 	return s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout)
 }
 

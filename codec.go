@@ -121,16 +121,30 @@ func (d *decoder) init() *initCommand {
 }
 
 func (e *encoder) settings(s *settings) {
-	e.array(4)
+	e.array(7)
 	e.int(s.maxDataBytes)
 	e.int(s.minSessionTimeoutMS)
 	e.int(s.maxSessionTimeoutMS)
 	e.bool(s.ttlNodes)
+	e.acl(s.defaultACL)
+	e.string(s.superDigest)
+	e.array(len(s.schemes))
+	for _, scheme := range s.schemes {
+		e.string(scheme)
+	}
 }
 
 func (d *decoder) settings() settings {
-	d.array(4)
-	return settings{maxDataBytes: d.int(), minSessionTimeoutMS: d.int(), maxSessionTimeoutMS: d.int(), ttlNodes: d.bool()}
+	d.array(7)
+	s := settings{
+		maxDataBytes: d.int(), minSessionTimeoutMS: d.int(), maxSessionTimeoutMS: d.int(), ttlNodes: d.bool(),
+		defaultACL: d.acl(), superDigest: d.string(),
+	}
+	s.schemes = make([]string, d.list(maxSchemes, 1))
+	for i := range s.schemes {
+		s.schemes[i] = d.string()
+	}
+	return s
 }
 
 func (e *encoder) batch(b *batchCommand) {

@@ -107,8 +107,8 @@ type request struct {
 	kind       requestKind
 	session    SessionID // the caller's; 0 for the member's own requests
 	generation uint64    // of the caller's handle on its session
-	identities []ID
-	timeMS     int64 // the proposer's wall clock
+	identities []ID      // the caller's; nil is the ensemble's own code
+	timeMS     int64     // the proposer's wall clock
 
 	ops []op // requestWrite (one) and requestMulti
 
@@ -170,7 +170,7 @@ type op struct {
 	data    []byte // create, setData; nil is null
 	mode    CreateMode
 	ttlMS   int64
-	acl     []ACL       // create, setACL; on create nil is the open ACL
+	acl     []ACL       // create, setACL; on create nil is the default
 	version int32       // AnyVersion: no condition
 	czxid   ZXID        // 0: no condition
 	delta   int64       // add
@@ -225,18 +225,4 @@ func (r *result) firstError() Code {
 		}
 	}
 	return codeOK
-}
-
-// Settings are the same on every member because they are replicated: proposers
-// stay within them and apply reads nothing else.
-type settings struct {
-	maxDataBytes        int64
-	minSessionTimeoutMS int64
-	maxSessionTimeoutMS int64
-	ttlNodes            bool
-}
-
-// clampTimeout returns what is granted to whoever asks for a session's timeout.
-func (s *settings) clampTimeout(ms int64) int64 {
-	return min(max(ms, s.minSessionTimeoutMS), s.maxSessionTimeoutMS)
 }

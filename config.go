@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +66,26 @@ type Config struct {
 	// the ensemble when it starts for the first time and is ignored later. Zero
 	// means 1 MiB; the maximum is 16 MiB.
 	MaxDataBytes int
+
+	// DefaultACL is the access control list of znodes that are created without one,
+	// and of those that a new ensemble begins with. It becomes a setting of the
+	// ensemble when it starts for the first time and is ignored later. Nil means
+	// [MembersACL]: only code of the members gets at them, clients of a server do
+	// not. [OpenACL] is ZooKeeper's way.
+	DefaultACL []ACL
+
+	// SuperDigest is the digest of whoever may do everything, in the form
+	// user:base64(sha1(user:password)) that [DigestID] returns. It becomes a setting
+	// of the ensemble when it starts for the first time and is ignored later. Empty
+	// means nobody.
+	SuperDigest string
+
+	// Authenticators check the credentials of further schemes, by scheme: 1 to 64
+	// lower-case letters, digits and hyphens, and none of coord's own (see [ID]). The
+	// names become a setting of the ensemble when it starts for the first time, and
+	// only those can stand in its ACLs; each member needs the authenticators that its
+	// own clients use.
+	Authenticators map[string]Authenticator
 
 	// OperationTimeout bounds every call whose context ends later or never. Zero
 	// means 30 s.
@@ -132,6 +154,9 @@ func (c *Config) setDefaults() {
 	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 2*c.ElectionTimeout)
 	c.MaxSessionTimeout = cmp.Or(c.MaxSessionTimeout, max(7*24*time.Hour, c.MinSessionTimeout))
 	c.MaxDataBytes = cmp.Or(c.MaxDataBytes, 1<<20)
+	if c.DefaultACL == nil {
+		c.DefaultACL = MembersACL()
+	}
 	c.OperationTimeout = cmp.Or(c.OperationTimeout, 30*time.Second)
 	c.CloseTimeout = cmp.Or(c.CloseTimeout, 5*time.Second)
 	c.ReapInterval = cmp.Or(c.ReapInterval, time.Minute)
@@ -158,6 +183,7 @@ func (c *Config) validate() error {
 	wrong(len(c.Name) > 255 || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f }),
 		"Name %q has more than 255 bytes or control characters", c.Name)
 	errs = append(errs, c.memberFaults()...)
+	errs = append(errs, c.securityFaults()...)
 	wrong(c.ElectionTimeout < minElectionTimeout || c.ElectionTimeout > maxElectionTimeout,
 		"ElectionTimeout %v is not between %v and %v", c.ElectionTimeout, minElectionTimeout, maxElectionTimeout)
 	wrong(c.MinSessionTimeout < 2*c.ElectionTimeout,
@@ -181,6 +207,27 @@ func (c *Config) validate() error {
 		return fmt.Errorf("coord: config: %w", err)
 	}
 	return nil
+}
+
+// securityFaults checks DefaultACL, SuperDigest and Authenticators.
+func (c *Config) securityFaults() []error {
+	var errs []error
+	for scheme, a := range c.Authenticators {
+		if !validScheme(scheme) || a == nil {
+			errs = append(errs, fmt.Errorf("field Authenticators: %q is nil, or its name is not 1 to %d lower-case letters, digits and hyphens, or is taken", scheme, maxSchemeBytes))
+		}
+	}
+	if len(c.Authenticators) > maxSchemes {
+		errs = append(errs, fmt.Errorf("%d Authenticators, the limit is %d", len(c.Authenticators), maxSchemes))
+	}
+	set := c.settings()
+	if _, code := set.normalizeACL(c.DefaultACL, []ID{}); code != codeOK {
+		errs = append(errs, fmt.Errorf("DefaultACL %v: %w", c.DefaultACL, code))
+	}
+	if c.SuperDigest != "" && !set.validACLID(ID{schemeDigest, c.SuperDigest}) {
+		errs = append(errs, errors.New("SuperDigest is not of the form user:base64(sha1(user:password))"))
+	}
+	return errs
 }
 
 // memberFaults checks ID, InitialMembers and Listen.
@@ -255,17 +302,25 @@ func (c *Config) members() []Member {
 func (c *Config) initCommand() *initCommand {
 	in := &initCommand{
 		version: formatVersion, ensemble: c.Name, id: EnsembleID(max(randomUint64(), 1)), timeMS: time.Now().UnixMilli(),
-		settings: settings{
-			maxDataBytes:        int64(c.MaxDataBytes),
-			minSessionTimeoutMS: c.MinSessionTimeout.Milliseconds(),
-			maxSessionTimeoutMS: c.MaxSessionTimeout.Milliseconds(),
-			ttlNodes:            true,
-		},
+		settings: c.settings(),
 	}
 	for _, m := range c.members() {
 		in.members = append(in.members, memberRecord{id: m.ID, addr: m.Addr, role: Voter})
 	}
 	return in
+}
+
+// settings returns those that the ensemble starts with.
+func (c *Config) settings() settings {
+	return settings{
+		maxDataBytes:        int64(c.MaxDataBytes),
+		minSessionTimeoutMS: c.MinSessionTimeout.Milliseconds(),
+		maxSessionTimeoutMS: c.MaxSessionTimeout.Milliseconds(),
+		ttlNodes:            true,
+		defaultACL:          slices.Clone(c.DefaultACL),
+		superDigest:         c.SuperDigest,
+		schemes:             slices.Sorted(maps.Keys(c.Authenticators)),
+	}
 }
 
 // A timing holds the periods that follow from Config.ElectionTimeout, so that

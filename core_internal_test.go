@@ -203,11 +203,15 @@ func (sc *script) init(l line) *initCommand {
 		version: formatVersion, ensemble: "test", id: 7, timeMS: sc.int(l, "ms", 1000),
 		settings: settings{
 			maxDataBytes: sc.int(l, "max-data", 1<<20), minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true,
+			defaultACL: OpenACL(),
 		},
 	}
 	if v, ok := l.arg("timeouts"); ok {
 		low, high, _ := strings.Cut(v, ",")
 		in.settings.minSessionTimeoutMS, in.settings.maxSessionTimeoutMS = sc.number(low), sc.number(high)
+	}
+	if v, ok := l.arg("default-acl"); ok {
+		in.settings.defaultACL = sc.acl(v)
 	}
 	if v, ok := l.arg("ttl"); ok {
 		in.settings.ttlNodes = v != "off"
@@ -436,10 +440,14 @@ func (sc *script) mode(l line) CreateMode {
 	return CreateMode(sc.number(v))
 }
 
-// ids reads the caller's identities: scheme:id, separated by commas.
+// ids reads the caller's identities: scheme:id, separated by commas. The
+// ensemble's own code is "member"; a caller who says nothing has none.
 func (sc *script) ids(l line) []ID {
 	v, ok := l.arg("as")
-	if !ok {
+	switch {
+	case !ok:
+		return []ID{}
+	case v == "member":
 		return nil
 	}
 	var ids []ID
@@ -671,7 +679,7 @@ func (sc *script) show(l line) string {
 			return "no such znode"
 		}
 		list := n.acl.list
-		if ids := sc.ids(l); ids != nil && !n.acl.permits(ids, PermAdmin) {
+		if _, as := l.arg("as"); as && !sc.s.permits(n.acl, sc.ids(l), PermAdmin) {
 			list = redactACL(list)
 		}
 		fmt.Fprintln(&b, aclText(list))

@@ -122,7 +122,7 @@ func goldenCommands() map[string]*command {
 	return map[string]*command{
 		"init": {kind: commandInit, group: 1, member: 2, init: &initCommand{
 			version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
-			settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
+			settings: goldenSettings,
 			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer}},
 		}},
 		"hello":                {kind: commandHello, group: 1, member: 2, hello: &helloCommand{expected: 3, nonce: 1<<64 - 1, addr: "b:7000"}},
@@ -152,6 +152,11 @@ func goldenCommands() map[string]*command {
 	}
 }
 
+var goldenSettings = settings{
+	maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true,
+	defaultACL: OpenACL(), superDigest: "super:hash", schemes: []string{"jwt", "ldap"},
+}
+
 var goldenResult = result{
 	code: ErrNoAuth, zxid: 0x1234, session: 0x77, timeoutMS: 4000,
 	ops: []opResult{{}, {code: ErrRuntimeInconsistency}, {path: "/a/s-0000000007", value: -12, stat: Stat{
@@ -165,7 +170,7 @@ func goldenState() *state {
 	s := newState(rootGroup)
 	s.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: &initCommand{
 		version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
-		settings: settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true},
+		settings: goldenSettings,
 		members:  []memberRecord{{id: 1, addr: "a:1"}, {id: 2, addr: "b:1"}, {id: 3, addr: "c:1", role: Observer}},
 	}}, 0)
 	for id := range MemberID(2) {
@@ -202,7 +207,7 @@ func goldenState() *state {
 	}}, 1<<63)
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 2, batch: &batchCommand{
 		incarnation: 1, number: 1, touch: &touch{lowOnSpace: true, freeBytes: 1},
-		requests: []request{{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 6000}},
+		requests: []request{{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 6000, identities: []ID{}}},
 	}}, 1)
 	s.apply(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 1, nonce: 2, addr: "y:1"}}, 0)
 	return s

@@ -51,6 +51,7 @@ type modelSession struct {
 	silent      bool
 	released    bool
 	token       uint64 // what an expiry must name
+	identities  []ID
 	claims      []modelClaim
 }
 
@@ -149,7 +150,16 @@ func modelPathOK(path string) bool {
 	return true
 }
 
+// modelIDs are the identities of a caller: without a list it is code of a member.
+func modelIDs(ids []ID) []ID {
+	if ids == nil {
+		return []ID{{"ensemble", "member"}}
+	}
+	return ids
+}
+
 func modelAllows(acl []ACL, ids []ID, want Perm) bool {
+	ids = modelIDs(ids)
 	for _, id := range ids {
 		if id.Scheme == "super" {
 			return true
@@ -176,8 +186,8 @@ func modelACL(list []ACL, ids []ID) ([]ACL, bool) {
 		var add []ACL
 		switch a.ID.Scheme {
 		case "auth":
-			for _, id := range ids {
-				if id.Scheme == "digest" {
+			for _, id := range modelIDs(ids) {
+				if id.Scheme != "ip" && id.Scheme != "super" {
 					add = append(add, ACL{a.Perms, id})
 				}
 			}
@@ -289,7 +299,7 @@ func (m *model) request(id MemberID, r *request) result {
 		timeout := min(max(r.timeoutMS, 1000), 60_000)
 		x := m.members[id]
 		m.sessions[SessionID(m.zxid)] = &modelSession{
-			timeoutMS: timeout, password: r.password, member: id, incarnation: x.incarnation, generation: 1, token: x.touches,
+			timeoutMS: timeout, password: r.password, member: id, incarnation: x.incarnation, generation: 1, token: x.touches, identities: r.identities,
 		}
 		return result{zxid: m.zxid, session: SessionID(m.zxid), timeoutMS: timeout}
 	case requestCloseSession:
@@ -345,8 +355,13 @@ func (m *model) resume(id MemberID, r *request) result {
 	if s == nil {
 		return result{zxid: m.zxid, code: -112}
 	}
-	if s.password != r.password {
+	if s.password != r.password || (s.identities == nil) != (r.identities == nil) {
 		return result{zxid: m.zxid, code: -115}
+	}
+	for _, id := range s.identities {
+		if id.Scheme == "x509" && !slices.Contains(r.identities, id) {
+			return result{zxid: m.zxid, code: -115}
+		}
 	}
 	s.claims = append(s.claims, modelClaim{
 		member: id, incarnation: x.incarnation, generation: uint64(m.zxid), timeoutMS: min(max(r.timeoutMS, 1000), 60_000),
@@ -372,7 +387,7 @@ func (m *model) grant(id SessionID) bool {
 		return false
 	}
 	*s = modelSession{
-		timeoutMS: max(s.timeoutMS, c.timeoutMS), password: s.password,
+		timeoutMS: max(s.timeoutMS, c.timeoutMS), password: s.password, identities: s.identities,
 		member: c.member, incarnation: c.incarnation, generation: c.generation, token: x.touches,
 	}
 	m.moved = append(m.moved, id)

@@ -79,7 +79,7 @@ func newGenerator(tb testing.TB, seed uint64) *generator {
 	g := &generator{t: tb, r: rand.New(rand.NewPCG(seed, 1)), s: newState(rootGroup), codes: map[Code]int{}, clock: 1_000_000}
 	init := &initCommand{
 		version: formatVersion, ensemble: "model", timeMS: g.clock,
-		settings: settings{maxDataBytes: 64, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true},
+		settings: settings{maxDataBytes: 64, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true, defaultACL: OpenACL()},
 		members:  []memberRecord{{id: 1}, {id: 2}, {id: 3, role: Observer}},
 	}
 	g.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: init})
@@ -311,6 +311,9 @@ func (g *generator) resumption(r *request) {
 	if s != nil && !g.one(20) {
 		r.password = s.password
 	}
+	if s != nil && !g.one(10) {
+		r.identities = s.identities
+	}
 	if g.one(3) {
 		r.kind, r.timeoutMS, r.password, r.claim = requestWithdraw, 0, [16]byte{}, uint64(g.m.zxid)
 		if s != nil && len(s.claims) > 0 {
@@ -358,6 +361,10 @@ func (g *generator) identities() []ID {
 		return []ID{{"ip", "10.0.0.1"}, {"digest", "v:h"}, {"digest", "u:h"}}
 	case 2:
 		return []ID{{"super", ""}}
+	case 3:
+		return []ID{}
+	case 4:
+		return []ID{{"x509", "CN=a"}, {"ip", "10.0.0.1"}}
 	}
 	return nil
 }

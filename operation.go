@@ -71,7 +71,7 @@ func (x *execution) create(o *op) opResult {
 	if !namesChild(o.path) {
 		return opResult{code: ErrBadArguments}
 	}
-	acl, code := x.s.acls.open(), codeOK
+	acl, code := x.s.defaultACL, codeOK
 	if o.acl != nil {
 		acl, code = x.resolveACL(o.acl)
 	}
@@ -123,7 +123,7 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 // returns the key of path.
 func (x *execution) checkCreate(path string, parent *znode) (treeKey, Code) {
 	switch {
-	case !parent.acl.permits(x.r.identities, PermCreate):
+	case !x.permits(parent.acl, PermCreate):
 		return "", ErrNoAuth
 	case !ValidPath(path):
 		return "", ErrBadArguments
@@ -162,7 +162,7 @@ func (x *execution) checkParents(o *op, acl *aclEntry) Code {
 		switch {
 		case up == parentPath(path):
 			return codeOK // nothing is missing
-		case !n.acl.permits(x.r.identities, PermCreate):
+		case !x.permits(n.acl, PermCreate):
 			return ErrNoAuth
 		case n.kind == Ephemeral:
 			return ErrNoChildrenForEphemerals
@@ -170,7 +170,7 @@ func (x *execution) checkParents(o *op, acl *aclEntry) Code {
 			return ErrNoSpace
 		}
 		// The znode will stand below a parent made here, with the same ACL.
-		if !acl.permits(x.r.identities, PermCreate) {
+		if !x.permits(acl, PermCreate) {
 			return ErrNoAuth
 		}
 		if o.mode.sequential() && len(path)+9 > maxPathBytes {
@@ -190,9 +190,14 @@ func (x *execution) createParents(path string, kind CreateMode, acl *aclEntry) {
 	}
 }
 
+// permits reports whether the caller has one of the permissions in want.
+func (x *execution) permits(e *aclEntry, want Perm) bool {
+	return x.s.permits(e, x.r.identities, want)
+}
+
 // resolveACL returns the entry that a create or setACL stores for list.
 func (x *execution) resolveACL(list []ACL) (*aclEntry, Code) {
-	list, code := normalizeACL(list, x.r.identities)
+	list, code := x.s.settings.normalizeACL(list, x.r.identities)
 	if code != codeOK {
 		return nil, code
 	}
@@ -207,7 +212,7 @@ func (x *execution) delete(o *op) opResult {
 	if !ok {
 		return opResult{code: ErrNoNode}
 	}
-	if !parent.acl.permits(x.r.identities, PermDelete) {
+	if !x.permits(parent.acl, PermDelete) {
 		return opResult{code: ErrNoAuth}
 	}
 	k, ok := keyOf(o.path)
@@ -246,7 +251,7 @@ func (x *execution) target(path string, want Perm) (treeKey, *znode, Code) {
 		return "", nil, ErrBadArguments
 	case !ok:
 		return "", nil, ErrNoNode
-	case !n.acl.permits(x.r.identities, want):
+	case !x.permits(n.acl, want):
 		return "", nil, ErrNoAuth
 	}
 	return k, n, codeOK
@@ -348,7 +353,7 @@ func (x *execution) add(o *op) opResult {
 	switch {
 	case code != codeOK:
 		return opResult{code: code}
-	case !n.acl.permits(x.r.identities, PermRead):
+	case !x.permits(n.acl, PermRead):
 		return opResult{code: ErrNoAuth}
 	case !o.matches(n, n.version):
 		return opResult{code: ErrBadVersion}

@@ -77,8 +77,8 @@ func WithTTL(ttl time.Duration) CreateOption {
 	return createFunc(func(p *op) { p.ttlMS = int64((ttl + time.Millisecond - 1) / time.Millisecond) })
 }
 
-// WithACL sets the access control list of the znode. Without it, the znode is
-// open to everybody.
+// WithACL sets the access control list of the znode. Without it, the znode gets
+// [Config.DefaultACL].
 func WithACL(list ...ACL) CreateOption {
 	list = append([]ACL{}, list...)
 	return createFunc(func(p *op) { p.acl = list })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // Resume makes a new handle on the session that t is the token of, in this
@@ -23,7 +24,8 @@ import (
 // What the old handle has read, the new one reads as well, or something newer.
 //
 // Errors: [ErrSessionExpired] (also while waiting: somebody closed the session),
-// [ErrAuthFailed] (the token is of another ensemble, or its password wrong),
+// [ErrAuthFailed] (the token is of another ensemble, or its password wrong, or the
+// session was opened for somebody else, see [SessionOptions.External]),
 // [ErrSessionMoved], [ErrBadArguments] (options, the zero Token). If Resume fails
 // behind the takeover, the session is released again and the token stays good.
 func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*Session, error) {
@@ -47,7 +49,11 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 	if c.root.isLeaving() {
 		return fail(ErrClosed, "")
 	}
-	s, err := c.root.resume(ctx, c, t, o)
+	ids, err := o.identities()
+	if err != nil {
+		return fail(err, "")
+	}
+	s, err := c.root.resume(ctx, c, t, o.Timeout, ids)
 	if err != nil {
 		return fail(err, "")
 	}
@@ -55,11 +61,11 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 }
 
 // resume takes a session over, now or later.
-func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOptions) (*Session, error) {
+func (g *group) resume(ctx context.Context, c *Coordinator, t Token, timeout time.Duration, ids []ID) (*Session, error) {
 	g.beginResume(t.session)
 	// A session that comes here when this call has failed is let go again.
 	defer g.endResume(t.session)
-	r := request{kind: requestResume, session: t.session, password: t.password.bytes(), timeoutMS: o.Timeout.Milliseconds()}
+	r := request{kind: requestResume, session: t.session, password: t.password.bytes(), timeoutMS: timeout.Milliseconds(), identities: ids}
 	claim := uint64(0) // of an earlier round
 	for {
 		res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.withdrawLate)
@@ -81,16 +87,15 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, o SessionOp
 				continue
 			}
 		}
-		return g.takeOver(ctx, c, g.newSession(c, t.session, generation, timeoutMS), t)
+		s := g.newSession(c, t.session, generation, timeoutMS)
+		s.password = t.password
+		s.speakFor(ids)
+		return g.takeOver(ctx, c, s)
 	}
 }
 
 // takeOver makes a session that has come to this process one of its handles.
-func (g *group) takeOver(ctx context.Context, c *Coordinator, s *Session, t Token) (*Session, error) {
-	s.password = t.password
-	if ses, ok := g.state().sessions.get(s.id); ok {
-		s.identities = ses.identities
-	}
+func (g *group) takeOver(ctx context.Context, c *Coordinator, s *Session) (*Session, error) {
 	if err := g.adopt(s); err != nil {
 		s.end(err)
 		return nil, err

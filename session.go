@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,6 +58,15 @@ type SessionOptions struct {
 	// the process that had the session until then may count on the old one.
 	Timeout time.Duration
 
+	// External says that the session speaks for somebody outside this process, a
+	// client of a server for example. It has the Identities then, if only to begin
+	// with (see [Session.AddAuth]), and not that of the ensemble's own code, which
+	// every other session has. What is not proved must not be in Identities:
+	// nobody checks them again. An external session can be resumed only as one, and
+	// only by whoever has each x509 identity that it was opened with.
+	External   bool
+	Identities []ID
+
 	_ struct{}
 }
 
@@ -79,8 +89,8 @@ type Session struct {
 	generation uint64 // of this handle: another is refused by the ensemble
 	password   secret
 	timeout    time.Duration
-	patience   time.Duration // the handle ends when the last acknowledged touch is older
-	identities []ID
+	patience   time.Duration        // the handle ends when the last acknowledged touch is older
+	identities atomic.Pointer[[]ID] // nil is the ensemble's own code
 
 	ctx    context.Context // ends with the handle
 	cancel context.CancelCauseFunc
@@ -302,7 +312,11 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	if g.isLeaving() {
 		return nil, &OpError{Op: "openSession", Err: ErrClosed}
 	}
-	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds()}
+	ids, err := o.identities()
+	if err != nil {
+		return nil, &OpError{Op: "openSession", Err: err}
+	}
+	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds(), identities: ids}
 	_, _ = rand.Read(r.password[:]) // never fails
 	res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.closeOrphan)
 	if err != nil {
@@ -310,12 +324,20 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	}
 	s := g.newSession(c, res.session, firstGeneration, res.timeoutMS)
 	s.password = newSecret(r.password)
+	s.speakFor(ids)
 	if err := g.adopt(s); err != nil {
 		s.end(err)
 		g.letGo(s.closeRequest())
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	return s, nil
+}
+
+// speakFor gives a new handle its identities.
+func (s *Session) speakFor(ids []ID) {
+	if ids != nil {
+		s.identities.Store(&ids)
+	}
 }
 
 // ask proposes a request about a session and waits for its result. If the caller

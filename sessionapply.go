@@ -1,6 +1,9 @@
 package coord
 
-import "crypto/subtle"
+import (
+	"crypto/subtle"
+	"slices"
+)
 
 // checkSession refuses a request whose session has ended or whose handle was
 // replaced. The member's own requests have no session.
@@ -120,6 +123,8 @@ func (x *execution) resume() result {
 		return result{code: ErrSessionExpired, zxid: x.s.zxid}
 	case subtle.ConstantTimeCompare(ses.password[:], x.r.password[:]) == 0:
 		return result{code: ErrAuthFailed, zxid: x.s.zxid}
+	case !ses.mayBeResumedBy(x.r.identities):
+		return result{code: ErrAuthFailed, zxid: x.s.zxid}
 	}
 	m := x.s.members.get(x.m)
 	c := &claim{member: x.m, incarnation: m.incarnation, generation: uint64(x.s.zxid), timeoutMS: x.s.settings.clampTimeout(x.r.timeoutMS)}
@@ -132,6 +137,21 @@ func (x *execution) resume() result {
 	x.s.sessions.put(&n)
 	x.eff.moved = append(x.eff.moved, n.id)
 	return result{zxid: x.s.zxid}
+}
+
+// mayBeResumedBy reports whether somebody with these identities may have the session,
+// if the password is right: the ensemble's own code and those outside do not get each
+// other's, and who had certificates must show them again.
+func (s *session) mayBeResumedBy(identities []ID) bool {
+	if (s.identities == nil) != (identities == nil) {
+		return false
+	}
+	for _, id := range s.identities {
+		if id.Scheme == schemeX509 && !slices.Contains(identities, id) {
+			return false
+		}
+	}
+	return true
 }
 
 // superseded reports whether the process that owns a session is known to be dead,

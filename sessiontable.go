@@ -12,7 +12,7 @@ type session struct {
 	id         SessionID
 	timeoutMS  int64
 	password   [16]byte // what whoever resumes it must show
-	identities []ID     // authenticated at opening
+	identities []ID     // at opening; nil is the ensemble's own code
 
 	// owner and incarnation name the process that speaks for the session. While
 	// it does, the session is as alive as the process's touches.

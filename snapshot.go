@@ -448,7 +448,8 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 	}
 	r.s.ensemble, r.s.id, r.s.zxid, r.s.timeMS = d.string(), EnsembleID(d.uint()), ZXID(d.uint()), d.int()
 	d.array(2)
-	r.s.version, r.s.settings = uint32(d.small(1<<31)), d.settings()
+	r.s.version = uint32(d.small(1 << 31))
+	r.s.setSettings(d.settings())
 	if r.s.version > formatVersion {
 		d.newer(uint64(r.s.version))
 	}

@@ -18,14 +18,16 @@ type state struct {
 	zxid     ZXID
 	timeMS   int64 // group time: milliseconds since 1970, never falls
 
-	tree     tree
-	acls     aclTable
-	sessions sessionTable
-	members  memberTable
+	tree       tree
+	acls       aclTable
+	defaultACL *aclEntry // of settings.defaultACL
+	sessions   sessionTable
+	members    memberTable
+	users      userTable
 }
 
 func newState(group GroupID) *state {
-	return &state{group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable()}
+	return &state{group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable()}
 }
 
 // freeze returns a copy that never changes.
@@ -34,6 +36,7 @@ func (s *state) freeze() *state {
 	c.tree = s.tree.freeze()
 	c.acls = s.acls.freeze()
 	c.sessions = s.sessions.freeze()
+	c.users = s.users.freeze()
 	return &c
 }
 

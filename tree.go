@@ -285,16 +285,16 @@ func isBuiltIn(path string) bool {
 
 // seed puts the znodes of a fresh ensemble into an empty tree: ZooKeeper's, with
 // all zxids and times zero. Creating them counts in nothing, so a fresh root
-// shows cversion -1, as ZooKeeper's does.
-func (t *tree) seed(acls *aclTable) {
-	open, readOnly := acls.intern(OpenACL()), acls.intern(ReadOnlyACL())
+// shows cversion -1, as ZooKeeper's does. They get acl, but for the configuration,
+// which everybody may read.
+func (t *tree) seed(acl, readOnly *aclEntry) {
 	put := func(path string, children int32, acl *aclEntry, aversion int32) {
 		k, _ := keyOf(path)
 		t.nodes.put(treeItem{k, &znode{data: []byte{}, acl: acl, children: children, aversion: aversion}})
 	}
-	put(pathRoot, 1, open, 0)
-	put(pathSystem, 2, open, 0)
-	put(pathQuota, 0, open, 0)
+	put(pathRoot, 1, acl, 0)
+	put(pathSystem, 2, acl, 0)
+	put(pathQuota, 0, acl, 0)
 	put(pathConfig, 0, readOnly, -1)
 }
 

@@ -85,7 +85,7 @@ func (v *View) Walk(path string) iter.Seq[Znode] {
 		}
 		k, _ := keyOf(path)
 		for k, n := range v.s.tree.descendants(k) {
-			if n.acl.permits(v.identities, PermRead) && !yield(Znode{k.path(), n.data, n.stat()}) {
+			if v.s.permits(n.acl, v.identities, PermRead) && !yield(Znode{k.path(), n.data, n.stat()}) {
 				return
 			}
 		}
@@ -100,7 +100,7 @@ func (s *state) readable(path string, identities []ID) (*znode, Code) {
 		return nil, ErrBadArguments
 	case !ok:
 		return nil, ErrNoNode
-	case !n.acl.permits(identities, PermRead):
+	case !s.permits(n.acl, identities, PermRead):
 		return nil, ErrNoAuth
 	}
 	return n, codeOK

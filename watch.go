@@ -327,11 +327,11 @@ func (w *Watch) takeInitial() *state {
 func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
 	at := positionOf(s, groupPosition{w.hub.g.id, s.zxid, allEvents})
 	var last Event // not yielded yet
-	for path, n := range s.initial(w.path, w.mode, w.s.identities) {
+	for path, n := range s.initial(w.path, w.mode, w.s.ids()) {
 		if w.hasEnded() {
 			return true // take tells why
 		}
-		if !w.hub.g.state().tells(path, n.acl, w.s.identities) {
+		if !w.hub.g.state().tells(path, n.acl, w.s.ids()) {
 			continue // not any more
 		}
 		if last.Initial && !yield(last) {
@@ -378,14 +378,14 @@ func (s *state) initial(path string, mode WatchMode, identities []ID) iter.Seq2[
 		k, _ := keyOf(path)
 		if mode == Children {
 			for name, n := range s.tree.childrenAfter(k, "") {
-				if n.acl.permits(identities, PermRead) && !yield(joinPath(path, name), n) {
+				if s.permits(n.acl, identities, PermRead) && !yield(joinPath(path, name), n) {
 					return
 				}
 			}
 			return
 		}
 		for k, n := range s.tree.descendants(k) {
-			if n.acl.permits(identities, PermRead) && !yield(k.path(), n) {
+			if s.permits(n.acl, identities, PermRead) && !yield(k.path(), n) {
 				return
 			}
 		}
@@ -471,7 +471,7 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 	if w.mode == Children {
 		ev.Type, ev.Path, then = NodeChildrenChanged, w.path, c.parent
 	}
-	if !s.tells(ev.Path, then, w.s.identities) {
+	if !s.tells(ev.Path, then, w.s.ids()) {
 		return Event{}, false
 	}
 	if w.data && w.mode != Children {
@@ -483,11 +483,11 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 // tells reports whether a reader may be told of a change of the znode at path, or of
 // its children: it was allowed to read the znode then, and is now.
 func (s *state) tells(path string, then *aclEntry, identities []ID) bool {
-	if !then.permits(identities, PermRead) {
+	if !s.permits(then, identities, PermRead) {
 		return false
 	}
 	now, exists := s.tree.find(path)
-	return !exists || now.acl.permits(identities, PermRead)
+	return !exists || s.permits(now.acl, identities, PermRead)
 }
 
 // C returns a channel of the events, the same each time, which is closed when the

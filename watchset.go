@@ -228,7 +228,7 @@ func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	notices, err := ws.takeNotices(upTo)
 	var events []Event
 	for i := range notices { // not under mu: the hub may want it
-		if n := &notices[i]; s.tells(n.path, n.acl, ws.s.identities) {
+		if n := &notices[i]; s.tells(n.path, n.acl, ws.s.ids()) {
 			events = append(events, Event{Type: n.typ, Path: n.path, ZXID: n.zxid})
 		}
 	}

@@ -27,7 +27,7 @@ func newBareSet(t *testing.T, cfg Config) (*group, *WatchSet) {
 	return g, ws
 }
 
-func bareNode() *znode { return &znode{acl: newState(rootGroup).acls.open()} }
+func bareNode() *znode { return &znode{acl: newACLEntry("", OpenACL())} }
 
 // publishBare publishes a write that changed the data of some paths.
 func publishBare(g *group, z ZXID, paths ...string) {
