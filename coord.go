@@ -272,12 +272,20 @@ func (c *Coordinator) stop(farewell func()) error {
 	return c.stopErr
 }
 
-// closeSessions closes the sessions of this process, all at once.
+// closeSessions closes the sessions of this process, all at once. It gives up when
+// there is no contact with a quorum: nobody would answer.
 func (c *Coordinator) closeSessions(ctx context.Context) {
 	if c.root.suspended() {
-		return // nobody would answer
+		return
 	}
-	var closing sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching, closing sync.WaitGroup
+	watching.Go(func() {
+		c.root.awaitSuspended(ctx)
+		cancel(ErrSuspended)
+	})
+	defer watching.Wait()
+	defer cancel(nil)
 	for _, s := range c.root.ownSessions() {
 		closing.Go(func() {
 			if err := s.close(ctx); err != nil {

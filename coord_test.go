@@ -151,6 +151,23 @@ func TestOperationsEndInTime(t *testing.T) {
 	})
 }
 
+// TestCloseOfAllInTurn closes every member of an ensemble. The last ones have no quorum
+// to close their sessions with, and do not wait for one.
+func TestCloseOfAllInTurn(t *testing.T) {
+	const patience = time.Hour
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		began := time.Now()
+		for _, c := range e.Running() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took > patience/2 {
+			t.Errorf("closing took %v", took)
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) { c.CloseTimeout = patience }))
+}
+
 func TestCloseEndsEverybodyWhoWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		c := e.Leader(t.Context())

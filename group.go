@@ -217,6 +217,13 @@ func (g *group) suspended() bool {
 	return g.lastTouch.Load() == 0 || g.sinceTouch() > g.timing.suspendAfter
 }
 
+// awaitSuspended returns when this member has no contact with a quorum, or ctx ends.
+func (g *group) awaitSuspended(ctx context.Context) {
+	for ctx.Err() == nil && !g.suspended() {
+		pause(ctx, g.timing.touchEvery)
+	}
+}
+
 // readable returns the state that a read may be answered from.
 func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 	if err := g.failed(); err != nil {
