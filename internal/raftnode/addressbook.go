@@ -19,6 +19,9 @@ import (
 // A replica's id is its member's id in every group, so the group does not
 // matter here, and nothing that comes over the network can change the book.
 type addressBook struct {
+	// target is what the library dials a member by, made of its address.
+	target func(replica.MemberID, string) string
+
 	// pages is replaced as a whole: the library asks for each message it
 	// sends, while changes are rare.
 	pages atomic.Pointer[map[replica.MemberID]*page]
@@ -27,8 +30,9 @@ type addressBook struct {
 // A page is one member's address and the names of the connections to it, made
 // once because they are asked for with every message.
 type page struct {
-	addr string
-	keys [connectionsPerPeer]string
+	addr   string
+	target string
+	keys   [connectionsPerPeer]string
 }
 
 // connectionsPerPeer is how many connections to one peer the groups share.
@@ -39,29 +43,32 @@ var (
 	_ raftio.INodeRegistry       = (*addressBook)(nil)
 )
 
-func newAddressBook(known ...map[replica.MemberID]string) *addressBook {
+func newAddressBook(target func(replica.MemberID, string) string, known ...map[replica.MemberID]string) *addressBook {
+	b := &addressBook{target: target}
 	pages := make(map[replica.MemberID]*page)
 	for _, m := range known {
 		for id, addr := range m {
-			pages[id] = newPage(addr)
+			pages[id] = b.newPage(id, addr)
 		}
 	}
-	b := new(addressBook)
 	b.pages.Store(&pages)
 	return b
 }
 
-func newPage(addr string) *page {
-	p := &page{addr: addr}
+// byAddress is the target of a member on a network where addresses are enough.
+func byAddress(_ replica.MemberID, addr string) string { return addr }
+
+func (b *addressBook) newPage(id replica.MemberID, addr string) *page {
+	p := &page{addr: addr, target: b.target(id, addr)}
 	for i := range p.keys {
-		p.keys[i] = fmt.Sprintf("%s-%d", addr, i)
+		p.keys[i] = fmt.Sprintf("%s-%d", p.target, i)
 	}
 	return p
 }
 
 // set enters or replaces a member's address.
 func (b *addressBook) set(id replica.MemberID, addr string) {
-	p := newPage(addr)
+	p := b.newPage(id, addr)
 	for {
 		old := b.pages.Load()
 		pages := maps.Clone(*old)
@@ -72,20 +79,29 @@ func (b *addressBook) set(id replica.MemberID, addr string) {
 	}
 }
 
+// addrOf returns a member's address, and whether there is such a member.
+func (b *addressBook) addrOf(id replica.MemberID) (addr string, known bool) {
+	p := (*b.pages.Load())[id]
+	if p == nil {
+		return "", false
+	}
+	return p.addr, true
+}
+
 // Create returns the book itself: a host has one.
 func (b *addressBook) Create(string, uint64, config.TargetValidator) (raftio.INodeRegistry, error) {
 	return b, nil
 }
 
-// Resolve returns a member's address and the name of the connection that a
+// Resolve returns the target of a member and the name of the connection that a
 // group's messages to it go over. For an unknown member the library drops the
 // message.
-func (b *addressBook) Resolve(group, member uint64) (addr, connection string, err error) {
+func (b *addressBook) Resolve(group, member uint64) (target, connection string, err error) {
 	p := (*b.pages.Load())[replica.MemberID(member)]
 	if p == nil {
 		return "", "", fmt.Errorf("raftnode: no address known for member %d", member)
 	}
-	return p.addr, p.keys[group%connectionsPerPeer], nil
+	return p.target, p.keys[group%connectionsPerPeer], nil
 }
 
 // Add does nothing. The library calls it for the first members of a group and

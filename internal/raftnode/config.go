@@ -1,7 +1,9 @@
 package raftnode
 
 import (
+	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,12 +12,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/plugin/tan"
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/vfs"
 
 	"coord/internal/raftnode/memnet"
+	"coord/internal/raftnode/peernet"
 	"coord/internal/replica"
 )
 
@@ -112,19 +116,39 @@ type Config struct {
 	// which waits for it.
 	OnRole func(replica.GroupID, replica.Role)
 
-	// Net is the network. Default: TCP.
+	// Net is the network, for tests. Default: package peernet, for which the
+	// next four fields are; see peernet.Config for what they are, who calls
+	// them, and when.
 	Net *memnet.Net
+
+	// Directory is the UUID of the member's data directory, which peers may pin.
+	Directory string
+
+	// TLS secures the connections between members. Default: plaintext.
+	TLS *tls.Config
+
+	// Admit is asked about every peer before it is believed. Default: the other
+	// checks are enough.
+	Admit func(peernet.Hello) error
+
+	// Serve answers the calls of other members, see [Host.Call]. Default: none
+	// is answered.
+	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
 
 	// FS holds Dir, for tests: with it the log database is tan, which can lose
 	// an acknowledged entry when its log rotates, and syncing is what the FS
 	// makes of it. Default: the disk, and pebble.
 	FS vfs.FS
+
+	// libraryTransport has the library use its own TCP transport, to compare.
+	libraryTransport bool
 }
 
 // withDefaults returns c with its zero fields filled in. The maps are copied,
 // so that the caller may go on changing its own.
 func withDefaults(c Config) Config {
 	defaultTo(&c.Listen, c.Addr)
+	defaultTo(&c.Directory, uuid.Nil.String())
 	defaultTo(&c.Tick, DefaultTick)
 	defaultTo(&c.ElectionTicks, DefaultElectionTicks)
 	defaultTo(&c.HeartbeatTicks, DefaultHeartbeatTicks)
@@ -162,11 +186,11 @@ func (c *Config) validate() error {
 	if c.Dir == "" {
 		wrong("Config.Dir is empty")
 	}
-	if !c.validAddress(c.Addr) {
-		wrong("Config.Addr %q is no address to dial", c.Addr)
+	if err := c.validAddress(c.Addr); err != nil {
+		wrong("Config.Addr: %w", err)
 	}
-	if !c.validAddress(c.Listen) {
-		wrong("Config.Listen %q is no address to listen on", c.Listen)
+	if err := c.validListen(); err != nil {
+		wrong("Config.Listen: %w", err)
 	}
 	if _, ok := c.Members[c.Member]; !ok {
 		wrong("Config.Members lacks member %d, which is this one", c.Member)
@@ -175,16 +199,19 @@ func (c *Config) validate() error {
 		if id == 0 {
 			wrong("Config.Members names member 0")
 		}
-		if !c.validAddress(addr) {
-			wrong("Config.Members: %q of member %d is no address to dial", addr, id)
+		if err := c.validAddress(addr); err != nil {
+			wrong("Config.Members: member %d: %w", id, err)
 		}
 		if _, twice := c.Observers[id]; twice {
 			wrong("member %d is in Config.Members and in Config.Observers", id)
 		}
 	}
 	for id, addr := range c.Observers {
-		if id == 0 || !c.validAddress(addr) {
-			wrong("Config.Observers: %q of member %d is no address to dial", addr, id)
+		if id == 0 {
+			wrong("Config.Observers names member 0")
+		}
+		if err := c.validAddress(addr); err != nil {
+			wrong("Config.Observers: member %d: %w", id, err)
 		}
 	}
 	if c.Tick < time.Millisecond || c.Tick%time.Millisecond != 0 {
@@ -205,15 +232,68 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *Config) validAddress(addr string) bool {
-	if c.Net != nil {
-		return c.Net.Validate(addr)
+// validAddress reports whether addr can be dialled on the member's network.
+func (c *Config) validAddress(addr string) error {
+	if c.Net == nil {
+		return peernet.ValidAddress(addr)
 	}
-	return config.IsValidAddress(addr)
+	if !c.Net.Validate(addr) {
+		return fmt.Errorf("%q is no address", addr)
+	}
+	return nil
 }
 
-// nodeHostConfig returns the library's configuration of the whole host.
-func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener) config.NodeHostConfig {
+func (c *Config) validListen() error {
+	if c.Net == nil {
+		return peernet.ValidListen(c.Listen)
+	}
+	return c.validAddress(c.Listen)
+}
+
+// newPeers returns this member's end of the network, or nil if the member is on
+// another one.
+func (c *Config) newPeers(book *addressBook) (*peernet.Net, error) {
+	if c.Net != nil || c.libraryTransport {
+		return nil, nil //nolint:nilnil // there is none, and that is no error
+	}
+	return peernet.New(peernet.Config{
+		Ensemble:  c.Ensemble,
+		Member:    c.Member,
+		Directory: c.Directory,
+		Addr:      c.Addr,
+		Listen:    c.Listen,
+		TLS:       c.TLS,
+		AddrOf:    book.addrOf,
+		Admit:     c.Admit,
+		Serve:     c.Serve,
+		Logger:    c.Logger,
+	})
+}
+
+// transport returns what carries messages, or nil for the library's own.
+func (c *Config) transport(peers *peernet.Net) config.TransportFactory {
+	switch {
+	case c.Net != nil:
+		return c.Net
+	case peers != nil:
+		return peers
+	}
+	return nil
+}
+
+// newBook returns the members that c names, under the names that its network
+// knows them by.
+func (c *Config) newBook() *addressBook {
+	target := peernet.Target
+	if c.Net != nil || c.libraryTransport {
+		target = byAddress
+	}
+	return newAddressBook(target, c.Observers, c.Members)
+}
+
+// nodeHostConfig returns the library's configuration of the whole host. A nil
+// transport means the library's own.
+func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener, transport config.TransportFactory) config.NodeHostConfig {
 	logDB := config.GetTinyMemLogDBConfig()
 	logDB.Shards = c.LogShards
 	logDB.KVWriteBufferSize = c.MemtableBytes
@@ -232,6 +312,7 @@ func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListen
 		// unbuffered channel from raft's own workers.
 		Expert: config.ExpertConfig{
 			NodeRegistryFactory: book,
+			TransportFactory:    transport,
 			LogDB:               logDB,
 			// The workers that write must be as many as the log databases or
 			// else the first write panics with "multiple pid value".
@@ -243,9 +324,6 @@ func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListen
 				CloseShards:    1,
 			},
 		},
-	}
-	if c.Net != nil {
-		nhc.Expert.TransportFactory = c.Net
 	}
 	if c.FS != nil {
 		nhc.Expert.FS = c.FS

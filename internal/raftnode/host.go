@@ -1,12 +1,15 @@
 package raftnode
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/lni/dragonboat/v4"
 
+	"coord/internal/raftnode/peernet"
 	"coord/internal/replica"
 )
 
@@ -17,6 +20,7 @@ type Host struct {
 	cfg     Config
 	nh      *dragonboat.NodeHost
 	book    *addressBook
+	peers   *peernet.Net // nil if the member is on another network
 	roles   *roles
 	log     *slog.Logger
 	detach  func() // from the library's log
@@ -50,13 +54,19 @@ func Open(cfg Config) (*Host, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	book := cfg.newBook()
+	peers, err := cfg.newPeers(book)
+	if err != nil {
+		return nil, fmt.Errorf("raftnode: %w", err)
+	}
 	release, err := opened.claim(&cfg)
 	if err != nil {
 		return nil, err
 	}
 	h := &Host{
 		cfg:     cfg,
-		book:    newAddressBook(cfg.Observers, cfg.Members),
+		book:    book,
+		peers:   peers,
 		roles:   newRoles(cfg.OnRole),
 		log:     cfg.Logger.With(slog.Uint64("member", uint64(cfg.Member))),
 		release: release,
@@ -65,7 +75,7 @@ func Open(cfg Config) (*Host, error) {
 	}
 	h.detach = library.attach(cfg.Logger)
 	h.dropped = library.dropped.Load()
-	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles)); err != nil {
+	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers))); err != nil {
 		h.detach()
 		h.release()
 		return nil, err
@@ -111,11 +121,40 @@ func (h *Host) closeLibrary() (err error) {
 // SetAddress tells where a member can be reached from now on. It says nothing
 // about which groups the member is part of.
 func (h *Host) SetAddress(id replica.MemberID, addr string) error {
-	if id == 0 || !h.cfg.validAddress(addr) {
-		return fmt.Errorf("raftnode: %q of member %d is no address to dial", addr, id)
+	if id == 0 {
+		return errors.New("raftnode: member 0 has no address")
+	}
+	if err := h.cfg.validAddress(addr); err != nil {
+		return fmt.Errorf("raftnode: member %d: %w", id, err)
 	}
 	h.book.set(id, addr)
 	return nil
+}
+
+// errNoCalls says that a network for tests carries no calls.
+var errNoCalls = errors.New("raftnode: the network of this member carries no calls")
+
+// Call asks another member, whose Config.Serve answers; see peernet.Net.Call
+// for its errors and limits. It returns replica.ErrClosed if this Host is
+// closed.
+func (h *Host) Call(ctx context.Context, member replica.MemberID, method string, body []byte) ([]byte, error) {
+	if h.peers == nil {
+		return nil, errNoCalls
+	}
+	answer, err := h.peers.Call(ctx, member, method, body)
+	if errors.Is(err, peernet.ErrClosed) {
+		return nil, replica.ErrClosed
+	}
+	return answer, err
+}
+
+// Links returns the counters of the connections with other members, or nil on a
+// network for tests.
+func (h *Host) Links() []peernet.Link {
+	if h.peers == nil {
+		return nil
+	}
+	return h.peers.Links()
 }
 
 // Role returns this member's view of who leads g.

@@ -45,8 +45,7 @@ func TestEveryPanicOfTheConstructorIsAnError(t *testing.T) {
 	defer library.attach(cfg.Logger)()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			nhc := cfg.nodeHostConfig(newAddressBook(cfg.Members), newRoles(nil))
-			nhc.Expert.TransportFactory = panics{tt.how}
+			nhc := cfg.nodeHostConfig(cfg.newBook(), newRoles(nil), panics{tt.how})
 			nh, err := newNodeHost(&cfg, nhc)
 			if nh != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("newNodeHost = %v, %v, want an error that says %q", nh, err, tt.want)
@@ -80,7 +79,7 @@ func TestMemberUUID(t *testing.T) {
 
 // Nothing that peers say can change the book, and asking costs no memory.
 func TestAddressBook(t *testing.T) {
-	b := newAddressBook(map[replica.MemberID]string{1: "n1"}, map[replica.MemberID]string{2: "n2"})
+	b := newAddressBook(byAddress, map[replica.MemberID]string{1: "n1"}, map[replica.MemberID]string{2: "n2"})
 	b.Add(1, 1, "evil")
 	b.Add(1, 9, memberUUID("x", 9))
 	b.Remove(1, 2)

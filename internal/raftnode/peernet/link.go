@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"coord/internal/replica"
 )
@@ -70,6 +71,15 @@ type link struct {
 	bytes, batches, chunks, calls atomic.Uint64
 	dropped                       atomic.Uint64
 	lastRefusal, lastError        atomic.Pointer[string]
+
+	logged atomic.Int64 // when there was last a line about it, in Unix nanoseconds
+}
+
+// mayLog reports whether enough time has passed since the last line about this
+// link: who dials again and again would otherwise fill the log.
+func (l *link) mayLog(every time.Duration) bool {
+	now, last := time.Now().UnixNano(), l.logged.Load()
+	return now-last >= int64(every) && l.logged.CompareAndSwap(last, now)
 }
 
 // refuse counts a refused handshake.

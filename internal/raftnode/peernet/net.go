@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"unicode/utf8"
 
@@ -129,6 +130,10 @@ type Net struct {
 	tls   *tlsEnds // nil: plaintext
 	links links
 
+	// What tests replace.
+	lim    limits
+	listen func(ctx context.Context, addr string) (net.Listener, error)
+
 	mu       sync.Mutex
 	endpoint *endpoint // guarded by mu; nil unless running
 }
@@ -151,6 +156,11 @@ func New(cfg Config) (*Net, error) {
 		cfg: cfg,
 		log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.Member))),
 		tls: newTLSEnds(cfg.TLS),
+		lim: defaultLimits,
+		listen: func(ctx context.Context, addr string) (net.Listener, error) {
+			lc := net.ListenConfig{KeepAliveConfig: keepAlive, Control: setUserTimeout}
+			return lc.Listen(ctx, "tcp", addr)
+		},
 	}, nil
 }
 
