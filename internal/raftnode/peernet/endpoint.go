@@ -175,7 +175,7 @@ func (ep *endpoint) runAccept(l net.Listener) {
 		if err != nil {
 			strangers := ep.net.links.of(0, In)
 			strangers.fail(err)
-			ep.net.logError(strangers, "cannot accept connections from peers", err)
+			ep.net.logError(strangers, "accept", err)
 			select {
 			case <-time.After(pause):
 			case <-ep.ctx.Done():
@@ -218,7 +218,7 @@ func (ep *endpoint) serve(raw *net.TCPConn) {
 	}
 	if err != nil && !isEnd(err) && !errors.Is(err, errRefused) && ep.ctx.Err() == nil {
 		w.link.fail(err)
-		ep.net.logError(w.link, "connection from a peer broke", err)
+		ep.net.logError(w.link, "serve "+w.peer.Purpose.String(), err)
 	}
 }
 
@@ -253,9 +253,10 @@ func (n *Net) logRefusal(l *link, from net.Addr, reason string) {
 	}
 }
 
-func (n *Net) logError(l *link, what string, err error) {
+// logError logs what went wrong while doing something with a peer.
+func (n *Net) logError(l *link, doing string, err error) {
 	if l.mayLog(n.lim.logEvery) {
-		n.log.LogAttrs(context.Background(), slog.LevelWarn, what, slog.Uint64("peer", uint64(l.key.peer)),
+		n.log.Warn("peer connection failed", slog.Uint64("peer", uint64(l.key.peer)), slog.String("doing", doing),
 			slog.Any("err", err), slog.Uint64("errors", l.errors.Load()))
 	}
 }

@@ -36,7 +36,7 @@ func (ep *endpoint) dialTarget(ctx context.Context, target string, p Purpose) (*
 	}
 	w, err := ep.dial(ctx, to, addr, p)
 	if err != nil {
-		ep.net.logError(ep.net.links.of(to, Out), "cannot connect to a peer", err)
+		ep.net.logError(ep.net.links.of(to, Out), "dial for "+p.String(), err)
 		return nil, err
 	}
 	o := &outgoing{ep: ep, w: w, ended: make(chan struct{})}
