@@ -74,12 +74,16 @@ func (n *Net) wrongVersion(theirs uint16) error {
 func (ep *endpoint) dial(ctx context.Context, to replica.MemberID, addr string, p Purpose) (*wire, error) {
 	l := ep.net.links.of(to, Out)
 	w, err := ep.tryDial(ctx, l, to, addr, p)
-	if refused, ok := errors.AsType[*RefusedError](err); ok {
-		l.refuse(refused.Reason)
-	} else if err != nil && ctx.Err() == nil && ep.ctx.Err() == nil {
-		l.fail(err)
-	} else if err == nil {
+	refused, ok := errors.AsType[*RefusedError](err)
+	switch {
+	case err == nil:
 		l.handshakes.Add(1)
+	case ep.ctx.Err() != nil:
+		return nil, ErrClosed
+	case ok:
+		l.refuse(refused.Reason)
+	case ctx.Err() == nil:
+		l.fail(err)
 	}
 	return w, err
 }
