@@ -27,8 +27,9 @@ const (
 //	world     "anyone" is everybody. In ACLs only.
 //	ensemble  "member" is the code of every process that is a member: whatever
 //	          calls a [Coordinator] without saying for whom.
-//	user      a native user of the ensemble, by name, who has shown the password.
-//	          The ACL holds no hash, and names nobody once the user was removed.
+//	user      a native user of the ensemble, by name, who has shown the password
+//	          (see [Coordinator.SetUser]). The ACL holds no hash, and names nobody
+//	          once the user was removed.
 //	x509      the subject of a TLS client certificate, as RFC 2253 writes it.
 //	digest    user:base64(sha1(user:password)), for clients of ZooKeeper.
 //	ip        an address, which an ACL may give as a network in CIDR form.
@@ -130,15 +131,19 @@ func (set *settings) normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 	return out, codeOK
 }
 
-// proved returns those identities of a caller that "auth" stands for: not where it
-// calls from, and not what it was merely granted.
+// proved returns those identities of a caller that "auth" stands for, as an ACL names
+// them: not where it calls from, and not what it was merely granted.
 func proved(identities []ID) []ID {
 	if identities == nil {
 		return []ID{member}
 	}
-	return slices.DeleteFunc(slices.Clone(identities), func(id ID) bool {
-		return id.Scheme == schemeIP || id.Scheme == schemeSuper
-	})
+	var out []ID
+	for _, id := range identities {
+		if id.Scheme != schemeIP && id.Scheme != schemeSuper {
+			out = append(out, id.inACL())
+		}
+	}
+	return out
 }
 
 // validACLID reports whether id can stand in a stored ACL.
@@ -212,7 +217,7 @@ func (s *state) matches(have, entry ID) bool {
 	case schemeEnsemble, schemeX509, schemeDigest:
 		return have.ID == entry.ID
 	case schemeUser:
-		return have.ID == entry.ID && s.hasUser(have.ID)
+		return have.inACL() == entry && s.standing(have.ID)
 	case schemeIP:
 		network, ok := parseNetwork(entry.ID)
 		addr, err := netip.ParseAddr(have.ID)

@@ -226,6 +226,12 @@ func (x *execution) run() result {
 	case requestWithdraw:
 		x.s.zxid++
 		return x.withdraw()
+	case requestSetUser:
+		x.s.zxid++
+		return x.setUser()
+	case requestRemoveUser:
+		x.s.zxid++
+		return x.removeUser()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -40,12 +41,18 @@ func CertificateID(cert *x509.Certificate) ID { return ID{schemeX509, cert.Subje
 // AddrID returns the identity of whoever calls from an address.
 func AddrID(addr netip.Addr) ID { return ID{schemeIP, addr.Unmap().WithZone("").String()} }
 
-// Identities returns whom the session's handle speaks for. They are the caller's.
+// Identities returns whom the session's handle speaks for, as ACLs name them. They are
+// the caller's. A user is among them who was removed or given another password since:
+// what counts is decided where it is asked for.
 func (s *Session) Identities() []ID {
-	if ids := s.ids(); ids != nil {
-		return slices.Clone(ids)
+	ids := slices.Clone(s.ids())
+	if ids == nil {
+		return []ID{member}
 	}
-	return []ID{member}
+	for i := range ids {
+		ids[i] = ids[i].inACL()
+	}
+	return ids
 }
 
 // ids returns the identities that requests carry; nil is the ensemble's own code.
@@ -61,25 +68,44 @@ func (s *Session) ids() []ID {
 // watches that are open. They stay with the handle: one that resumes the session must
 // show its credentials again. As in ZooKeeper, several add up.
 //
-// Schemes: "digest" (user:password, see [DigestID]; it also grants "super" if it is
-// the one of [Config.SuperDigest]), "ip", which adds nothing, and those of
-// [Config.Authenticators].
+// Schemes:
+//
+//	user    name:password of a native user, see [Coordinator.SetUser]. It needs
+//	        contact with a quorum, and takes a slow hash, of which the member makes
+//	        few at a time: many logins at once wait for each other.
+//	digest  user:password of a client of ZooKeeper, see [DigestID]. It also grants
+//	        "super" if it is the one of [Config.SuperDigest].
+//	ip      adds nothing: whoever opened the session has said from where.
+//
+// and those of [Config.Authenticators].
+//
+// Who fails is slowed: after n failures in a row the next attempt waits until 100 ms
+// times 2^(n-1), at most 10 s, have passed. That counts for each address (of IPv6, each
+// network of 64 bits) among the Identities that sessions were opened with, on this
+// member, and where there is none for the session. A digest of the super user's name
+// with another password is such a failure, though it proves what it always does.
 //
 // Errors: [ErrAuthFailed] for an unknown scheme and a credential that was not
 // accepted, without saying which; [ErrTooLarge] beyond 64 identities or for one of
-// more than 1024 bytes; and those of the session.
+// more than 1024 bytes; those of the session, and that of ctx, also while the attempt
+// waits.
 func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte) error {
 	fail := func(err error, detail string) error { return &OpError{Op: "addAuth", Err: err, Detail: detail} }
 	if err := s.alive(); err != nil {
 		return fail(err, "")
 	}
-	if err := s.c.awaitJoined(ctx); err != nil {
+	ctx, cancel := s.waiting(ctx)
+	defer cancel()
+	if err := s.g.awaitJoined(ctx); err != nil {
 		return fail(err, "")
 	}
-	proved, err := s.c.authenticate(ctx, scheme, credential)
-	if err != nil {
+	proved, err := s.authenticate(ctx, scheme, credential)
+	if errors.Is(err, ErrAuthFailed) {
 		s.c.log.Debug("credential not accepted", slog.String("session", s.id.String()), slog.String("scheme", scheme), slog.Any("err", err))
 		return fail(ErrAuthFailed, "")
+	}
+	if err != nil {
+		return fail(err, "")
 	}
 	for _, id := range proved {
 		if len(id.ID) > maxIDBytes {
@@ -89,15 +115,18 @@ func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte)
 	return s.addIdentities(proved)
 }
 
-// addIdentities adds what the handle does not have yet.
+// addIdentities adds what the handle does not have yet. A user who has shown a newer
+// password is one.
 func (s *Session) addIdentities(more []ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := s.Identities()
+	ids := []ID{member}
+	if have := s.ids(); have != nil {
+		ids = slices.Clone(have)
+	}
 	for _, id := range more {
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
+		ids = slices.DeleteFunc(ids, func(have ID) bool { return have.inACL() == id.inACL() })
+		ids = append(ids, id)
 	}
 	if len(ids) > maxIdentities {
 		return &OpError{Op: "addAuth", Err: ErrTooLarge, Detail: fmt.Sprintf("%d identities, the limit is %d", len(ids), maxIdentities)}
@@ -106,38 +135,87 @@ func (s *Session) addIdentities(more []ID) error {
 	return nil
 }
 
-// authenticate returns what a credential proves.
-func (c *Coordinator) authenticate(ctx context.Context, scheme string, credential []byte) ([]ID, error) {
+// authenticate returns what a credential proves. Its error satisfies errors.Is for
+// ErrAuthFailed if that is nothing, and no other does.
+func (s *Session) authenticate(ctx context.Context, scheme string, credential []byte) (proved []ID, err error) {
+	check := s.c.authenticatePlugIn
 	switch scheme {
 	case schemeIP:
-		return nil, nil // whoever opened the session has said from where
+		return nil, nil
 	case schemeDigest:
-		return c.authenticateDigest(string(credential)), nil
+		return s.authenticateDigest(ctx, string(credential))
+	case schemeUser:
+		check = func(ctx context.Context, _ string, credential []byte) ([]ID, error) {
+			return s.c.authenticateUser(ctx, credential)
+		}
 	}
+	err = s.c.logins.attempt(ctx, s.caller(), func() error {
+		proved, err = check(ctx, scheme, credential)
+		return err
+	})
+	return proved, err
+}
+
+// caller returns whom the throttle knows the session's client by.
+func (s *Session) caller() string {
+	for _, id := range s.ids() {
+		addr, err := netip.ParseAddr(id.ID)
+		if id.Scheme != schemeIP || err != nil {
+			continue
+		}
+		if addr = addr.Unmap(); addr.Is6() {
+			network, _ := addr.WithZone("").Prefix(64) // which is what one client is given
+			return network.String()
+		}
+		return addr.String()
+	}
+	return "session " + s.id.String()
+}
+
+// authenticateDigest believes every credential, as ZooKeeper does: it proves that
+// whoever shows it knows the password of the digest that it makes. But those that
+// seem to be meant for the super user's are attempts to get in.
+func (s *Session) authenticateDigest(ctx context.Context, credential string) ([]ID, error) {
+	id := DigestID(credential)
+	proved := []ID{id}
+	super := s.c.root.state().settings.superDigest
+	name, _, _ := strings.Cut(super, ":")
+	if super == "" || !strings.HasPrefix(id.ID, name+":") {
+		return proved, nil
+	}
+	err := s.c.logins.attempt(ctx, s.caller(), func() error {
+		if subtle.ConstantTimeCompare([]byte(id.ID), []byte(super)) == 0 {
+			return ErrAuthFailed
+		}
+		proved = append(proved, ID{Scheme: schemeSuper})
+		return nil
+	})
+	if errors.Is(err, ErrAuthFailed) {
+		err = nil
+	}
+	return proved, err
+}
+
+// authenticatePlugIn has the authenticator of a scheme check a credential.
+func (c *Coordinator) authenticatePlugIn(ctx context.Context, scheme string, credential []byte) ([]ID, error) {
 	a := c.cfg.Authenticators[scheme]
 	if a == nil {
-		return nil, fmt.Errorf("scheme %q is unknown here", scheme)
+		return nil, fmt.Errorf("%w: scheme %q is unknown here", ErrAuthFailed, cutText(scheme))
 	}
 	proved, err := a.Authenticate(ctx, slices.Clone(credential))
-	if err == nil && len(proved) == 0 {
-		err = fmt.Errorf("the authenticator for %q returned neither an id nor an error", scheme)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrAuthFailed, err)
+	case len(proved) == 0:
+		return nil, fmt.Errorf("%w: the authenticator for %q returned neither an id nor an error", ErrAuthFailed, scheme)
 	}
 	var ids []ID
 	for _, id := range proved {
 		ids = append(ids, ID{scheme, id})
 	}
-	return ids, err
-}
-
-// authenticateDigest believes every credential, as ZooKeeper does: it proves that
-// whoever shows it knows the password of the digest that it makes.
-func (c *Coordinator) authenticateDigest(credential string) []ID {
-	id := DigestID(credential)
-	super := c.root.state().settings.superDigest
-	if super != "" && subtle.ConstantTimeCompare([]byte(id.ID), []byte(super)) == 1 {
-		return []ID{id, {Scheme: schemeSuper}}
-	}
-	return []ID{id}
+	return ids, nil
 }
 
 // identities returns those that a session is opened with, nil for the ensemble's own
@@ -158,6 +236,8 @@ func (o *SessionOptions) identities() ([]ID, error) {
 		switch {
 		case id.Scheme == schemeWorld || id.Scheme == schemeAuth || id.Scheme == "":
 			return wrong("[%d]: nobody has an identity of the scheme %q", i, id.Scheme)
+		case id.Scheme == schemeUser && !validUserName(id.ID):
+			return wrong("[%d]: %s", i, userNameFault(id.ID))
 		case len(id.ID) > maxIDBytes || len(id.Scheme) > maxSchemeBytes:
 			return wrong("[%d] has %d bytes, the limit is %d", i, max(len(id.ID), len(id.Scheme)), maxIDBytes)
 		}

@@ -252,6 +252,12 @@ func (e *encoder) request(r *request) {
 			e.uint(uint64(x.mzxid))
 			e.int(int64(x.cversion))
 		}
+	case requestSetUser:
+		e.array(2)
+		e.string(r.user.name)
+		e.string(r.user.hash.reveal())
+	case requestRemoveUser:
+		e.string(r.user.name)
 	}
 }
 
@@ -298,6 +304,11 @@ func (d *decoder) request(r *request, single []op) {
 			d.array(4)
 			r.reaps[i] = reap{d.string(), ZXID(d.uint()), ZXID(d.uint()), d.int32()}
 		}
+	case requestSetUser:
+		d.array(2)
+		r.user = &user{name: d.string(), hash: conceal(d.string())}
+	case requestRemoveUser:
+		r.user = &user{name: d.string()}
 	default:
 		d.fail("request kind %d", r.kind)
 	}

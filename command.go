@@ -100,6 +100,8 @@ const (
 	requestResume       requestKind = 7 // takes a session over, or claims it
 	requestRelease      requestKind = 8 // lets go of a session, for whoever resumes it
 	requestWithdraw     requestKind = 9 // takes a claim back
+	requestSetUser      requestKind = 10
+	requestRemoveUser   requestKind = 11
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -119,6 +121,8 @@ type request struct {
 
 	expiries []expiry // requestExpire
 	reaps    []reap   // requestReap
+
+	user *user // requestSetUser, requestRemoveUser (the name alone)
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.

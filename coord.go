@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"coord/internal/replica"
 )
 
@@ -27,6 +29,9 @@ type Coordinator struct {
 
 	anonymous *Session                // reads, for which no session is needed
 	own       atomic.Pointer[Session] // writes; nil until it is open
+
+	logins  throttle
+	hashing *semaphore.Weighted // of passwords, see newHashing
 
 	ctx    context.Context // ends, with the reason, on Close or failure
 	cancel context.CancelCauseFunc
@@ -52,7 +57,9 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("coord: open: %w", err)
 	}
-	c := &Coordinator{cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), ownNew: make(chan struct{})}
+	c := &Coordinator{
+		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), ownNew: make(chan struct{}), hashing: newHashing(),
+	}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := c.start(); err != nil {
 		c.cancel(err)
@@ -160,6 +167,18 @@ func (c *Coordinator) awaitJoined(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
 	return c.root.awaitJoined(ctx)
+}
+
+// govern executes a request of the ensemble's own code that needs no session.
+func (c *Coordinator) govern(ctx context.Context, r request) error {
+	if err := c.awaitJoined(ctx); err != nil {
+		return err
+	}
+	res, err := c.root.submit(ctx, c.root.ctx, r, c.cfg.OperationTimeout)
+	if err != nil {
+		return err
+	}
+	return res.code.err()
 }
 
 // session returns the own session, which it waits for.

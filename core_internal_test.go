@@ -33,7 +33,7 @@ import (
 //	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2/GENERATION]
 //	counter PATH N            sets a parent's creation counter by hand
 //	wrap PATH [version=N] [aversion=N]   sets versions by hand
-//	get PATH, acl PATH [as=IDS], tree, sessions, members, state, ephemerals SESSION [prefix=P]
+//	get PATH, acl PATH [as=IDS], tree, sessions, members, users, state, ephemerals SESSION [prefix=P]
 //	snapshot                  writes and reads one
 //	violations
 //
@@ -45,6 +45,7 @@ import (
 //	resume SESSION [timeout=MS] [password=N]   N is not 0 for a wrong one
 //	withdraw SESSION CLAIM
 //	expire SESSION[/GENERATION/TOUCHED]…    what is left out is as in the state
+//	setuser NAME data=HASH [as=IDS], removeuser NAME [as=IDS]   as=member if it is left out
 //	reap PATH[/CZXID/MZXID/CVERSION]…       with colons: /a:0x2:0x2:0
 //	multi                                   with an operation in each line below
 //
@@ -181,7 +182,7 @@ func (sc *script) run(l line, input string) string {
 		return sc.batch(l, input)
 	case "counter", "wrap":
 		return sc.byHand(l)
-	case "get", "acl", "tree", "sessions", "members", "state", "ephemerals":
+	case "get", "acl", "tree", "sessions", "members", "users", "state", "ephemerals":
 		return sc.show(l)
 	case "snapshot":
 		return sc.snapshot()
@@ -305,6 +306,9 @@ func (sc *script) request(l line, input string) request {
 	if r.session != 0 {
 		r.generation = uint64(sc.int(l, "generation", int64(sc.generation(r.session))))
 	}
+	if _, as := l.arg("as"); !as && scriptGovern[l.cmd] {
+		r.identities = nil
+	}
 	switch l.cmd {
 	case "open":
 		r.kind, r.timeoutMS, r.password = requestOpenSession, sc.int(l, "timeout", 10_000), [16]byte{1, 2, 3}
@@ -330,6 +334,10 @@ func (sc *script) request(l line, input string) request {
 		for _, w := range l.positional() {
 			r.reaps = append(r.reaps, sc.reap(w))
 		}
+	case "setuser":
+		r.kind, r.user = requestSetUser, &user{name: sc.path(sc.word(l, 0)), hash: conceal(string(sc.data(l)))}
+	case "removeuser":
+		r.kind, r.user = requestRemoveUser, &user{name: sc.path(sc.word(l, 0))}
 	case "multi":
 		r.kind, r.ops = requestMulti, []op{}
 		for s := range strings.SplitSeq(input, "\n") {
@@ -342,6 +350,9 @@ func (sc *script) request(l line, input string) request {
 	}
 	return r
 }
+
+// scriptGovern are the requests that are made by code of the members.
+var scriptGovern = map[string]bool{"setuser": true, "removeuser": true}
 
 // generation returns that of a session, or the first if there is none.
 func (sc *script) generation(id SessionID) uint64 {
@@ -441,7 +452,7 @@ func (sc *script) mode(l line) CreateMode {
 }
 
 // ids reads the caller's identities: scheme:id, separated by commas. The
-// ensemble's own code is "member"; a caller who says nothing has none.
+// ensemble's own code is "member"; a caller who says nothing, or "none", has none.
 func (sc *script) ids(l line) []ID {
 	v, ok := l.arg("as")
 	switch {
@@ -449,6 +460,8 @@ func (sc *script) ids(l line) []ID {
 		return []ID{}
 	case v == "member":
 		return nil
+	case v == "none":
+		return []ID{}
 	}
 	var ids []ID
 	for s := range strings.SplitSeq(v, ",") {
@@ -634,7 +647,7 @@ var codeNames = map[Code]string{
 	ErrBadVersion: "BadVersion", ErrNoChildrenForEphemerals: "NoChildrenForEphemerals", ErrNodeExists: "NodeExists",
 	ErrNotEmpty: "NotEmpty", ErrSessionExpired: "SessionExpired", ErrInvalidACL: "InvalidACL",
 	ErrSessionMoved: "SessionMoved", ErrTooLarge: "TooLarge", ErrNotANumber: "NotANumber", ErrOverflow: "Overflow",
-	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed",
+	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed", ErrNoUser: "NoUser",
 }
 
 func codeName(c Code) string {
@@ -710,6 +723,10 @@ func (sc *script) show(l line) string {
 		for _, m := range sc.s.members {
 			fmt.Fprintf(&b, "%v %v %s incarnation=%d nonce=%d number=%d touches=%d at %d free=%d low=%v\n", m.id, m.role, m.addr,
 				m.incarnation, m.nonce, m.number, m.touches, m.touchedMS, m.freeBytes, m.lowOnSpace)
+		}
+	case "users":
+		for u := range sc.s.users.byName.all() {
+			fmt.Fprintf(&b, "%s since %v\n", shown(u.name), u.since)
 		}
 	case "state":
 		fmt.Fprintf(&b, "zxid %v time %d znodes %d sessions %d\n", sc.s.zxid, sc.s.timeMS, sc.s.tree.nodes.len(), sc.s.sessions.byID.len())

@@ -6,8 +6,8 @@ import (
 )
 
 // A Digest is a checksum of everything in one group that clients can see: the
-// zxid, the znodes with their data, ACLs and stats, and the sessions. Members
-// at the same zxid have the same digest.
+// zxid, the znodes with their data, ACLs and stats, the sessions, and the users.
+// Members at the same zxid have the same digest.
 type Digest [sha256.Size]byte
 
 // String returns the digest in hexadecimal.
@@ -34,6 +34,10 @@ func (s *state) digest() Digest {
 		if ses.claim != nil {
 			e.uint(ses.claim.generation)
 		}
+		flush()
+	}
+	for u := range s.users.byName.all() {
+		e.user(u)
 		flush()
 	}
 	for it := range s.tree.nodes.all() {

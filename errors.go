@@ -74,6 +74,8 @@ const (
 	ErrNoSpace Code = -1003
 	// ErrWrongGroup says that the group asked does not serve this path.
 	ErrWrongGroup Code = -1004
+	// ErrNoUser says that the ensemble has no native user of that name.
+	ErrNoUser Code = -1005
 )
 
 var codeTexts = map[Code]string{
@@ -99,6 +101,7 @@ var codeTexts = map[Code]string{
 	ErrOverflow:                "number overflows 64 bits",
 	ErrNoSpace:                 "a member is short of disk space",
 	ErrWrongGroup:              "path is served by another group",
+	ErrNoUser:                  "no such user",
 }
 
 // Error returns a short text, for example "no such znode".

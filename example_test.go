@@ -69,6 +69,37 @@ func ExampleSession_Create_ephemeralSequential() {
 	// false <nil>
 }
 
+func ExampleCoordinator_SetUser() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	err := c.SetUser(ctx, "billing", "correct horse battery staple")
+	fmt.Println(err)
+	billing := coord.ID{Scheme: "user", ID: "billing"}
+	_, _, err = c.Create(ctx, "/billing", nil, coord.WithACL(coord.ACL{Perms: coord.PermAll, ID: billing}))
+	fmt.Println(err)
+
+	// A server opens a session for each of its clients, and hands on what they show.
+	s, err := c.NewSession(ctx, coord.SessionOptions{External: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = s.SetData(ctx, "/billing", []byte("42"))
+	fmt.Println(err)
+	err = s.AddAuth(ctx, "user", []byte("billing:correct horse battery staple"))
+	fmt.Println(err)
+	_, err = s.SetData(ctx, "/billing", []byte("42"))
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// <nil>
+	// coord: setData /billing: not allowed by the ACL
+	// <nil>
+	// <nil>
+}
+
 func ExampleCoordinator_Multi() {
 	c, done := openSingle()
 	defer done()

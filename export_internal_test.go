@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -138,4 +139,14 @@ func SessionWork(c *Coordinator) string {
 	return fmt.Sprintf("%d sessions, %d by owner, %d ephemerals; %d handles, %d waits, %d resumes, %d silences; %d queued, %d to silence",
 		s.byID.len(), s.byOwner.len(), s.ephemerals.len(),
 		len(g.sessions), len(g.waits), len(g.resuming), len(g.silences), len(p.queue), len(p.silences))
+}
+
+// HoldHashing keeps c from hashing passwords until release is called.
+func HoldHashing(tb testing.TB, c *Coordinator) (release func()) {
+	tb.Helper()
+	n := int64(max(1, runtime.GOMAXPROCS(0)/4))
+	if !c.hashing.TryAcquire(n) || c.hashing.TryAcquire(1) {
+		tb.Fatal("passwords are being hashed, or more than a quarter of the cores may")
+	}
+	return func() { c.hashing.Release(n) }
 }

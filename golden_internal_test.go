@@ -148,6 +148,8 @@ func goldenCommands() map[string]*command {
 		"request-release":       batch(request{kind: requestRelease}),
 		"request-withdraw":      batch(request{kind: requestWithdraw, claim: 1 << 50}),
 		"request-expire":        batch(request{kind: requestExpire, expiries: []expiry{{0x55, 2, 77}, {0x56, 1, 1 << 50}}}),
+		"request-set-user":      batch(request{kind: requestSetUser, user: &user{name: "é e", hash: conceal("$2a$10$\x00\xff")}}),
+		"request-remove-user":   batch(request{kind: requestRemoveUser, user: &user{name: "é e"}}),
 		"request-reap":          batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
 	}
 }
@@ -196,7 +198,9 @@ func goldenState() *state {
 		writeOf(op{kind: opCreate, path: "/c/ttl", mode: PersistentTTL, ttlMS: maxTTLMS}),
 		writeOf(op{kind: opSetData, path: "/p", data: []byte("changed")}),
 		writeOf(op{kind: opSetACL, path: "/c", acl: ReadOnlyACL()}),
-		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}))
+		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}),
+		request{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
+		request{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}})
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 		incarnation: 1, number: 3, observed: 1 << 40,
 		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, 1, true}}},
@@ -231,6 +235,7 @@ func stateParts(s *state) any {
 		refs     []ephemeralRef
 		reapable []treeKey
 		members  []memberRecord
+		users    []user
 	}
 	p := parts{
 		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
@@ -242,6 +247,9 @@ func stateParts(s *state) any {
 		p.acls = append(p.acls, n.acl.list)
 		n.acl = nil
 		p.nodes, p.keys = append(p.nodes, n), append(p.keys, it.key)
+	}
+	for u := range s.users.byName.all() {
+		p.users = append(p.users, *u)
 	}
 	for ses := range s.sessions.byID.all() {
 		p.sessions = append(p.sessions, *ses)

@@ -19,6 +19,7 @@ type model struct {
 	nodes    map[string]*modelNode
 	sessions map[SessionID]*modelSession
 	members  map[MemberID]*modelMember
+	users    map[string]ZXID // since when each has its password
 	zxid     ZXID
 	timeMS   int64
 	maxData  int
@@ -74,7 +75,7 @@ type modelMember struct {
 
 func newModel(timeMS int64, maxData int, members map[MemberID]*modelMember) *model {
 	m := &model{
-		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members,
+		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members, users: map[string]ZXID{},
 		timeMS: timeMS, maxData: maxData, ttl: true,
 	}
 	world := func(p Perm) []ACL { return []ACL{{p, ID{"world", "anyone"}}} }
@@ -286,14 +287,39 @@ func (m *model) hello(id MemberID, h *helloCommand) bool {
 	return true
 }
 
+// speaksFor returns r with the identities that ACLs may name: those of users who are
+// gone or have another password now are none.
+func (m *model) speaksFor(r *request) *request {
+	if r.identities == nil {
+		return r
+	}
+	c := *r
+	c.identities = []ID{}
+	for _, id := range r.identities {
+		if id.Scheme == "user" {
+			parts := strings.Split(id.ID, ":")
+			since, exists := m.users[parts[0]]
+			if !exists || len(parts) > 1 && fmt.Sprintf("%#x", uint64(since)) != parts[1] {
+				continue
+			}
+			id.ID = parts[0]
+		}
+		c.identities = append(c.identities, id)
+	}
+	return &c
+}
+
 func (m *model) request(id MemberID, r *request) result {
 	switch r.kind {
 	case requestWrite:
 		m.zxid++
-		return result{zxid: m.zxid, ops: []opResult{m.op(r, &r.ops[0])}}
+		return result{zxid: m.zxid, ops: []opResult{m.op(m.speaksFor(r), &r.ops[0])}}
 	case requestMulti:
 		m.zxid++
-		return result{zxid: m.zxid, ops: m.multi(r)}
+		return result{zxid: m.zxid, ops: m.multi(m.speaksFor(r))}
+	case requestSetUser, requestRemoveUser:
+		m.zxid++
+		return result{zxid: m.zxid, code: m.user(r)}
 	case requestOpenSession:
 		m.zxid++
 		timeout := min(max(r.timeoutMS, 1000), 60_000)
@@ -348,6 +374,23 @@ func (m *model) request(id MemberID, r *request) result {
 		}
 	}
 	return result{zxid: m.zxid}
+}
+
+func (m *model) user(r *request) Code {
+	_, exists := m.users[r.user.name]
+	switch {
+	case r.identities != nil:
+		return -102
+	case r.kind == requestRemoveUser && !exists:
+		return -1005
+	case r.kind == requestRemoveUser:
+		delete(m.users, r.user.name)
+		return 0
+	case !exists && m.spaceLow():
+		return -1003
+	}
+	m.users[r.user.name] = m.zxid
+	return 0
 }
 
 func (m *model) resume(id MemberID, r *request) result {
@@ -754,6 +797,13 @@ func (m *model) difference(s *state) string {
 		if paths := s.ephemerals(id, ""); !slices.Equal(paths, owned[id]) {
 			return fmt.Sprintf("session %v owns %q, want %q", id, paths, owned[id])
 		}
+	}
+	users := map[string]ZXID{}
+	for u := range s.users.byName.all() {
+		users[u.name] = u.since
+	}
+	if !maps.Equal(users, m.users) {
+		return fmt.Sprintf("users %v, want %v", users, m.users)
 	}
 	return m.subtrees(s)
 }

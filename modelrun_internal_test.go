@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 	t.Logf("%d operations in %d commands; %d znodes and %d sessions at the end; codes %v", g.count, len(g.log), len(g.m.nodes), len(g.m.sessions), g.codes)
 	for _, c := range []Code{
 		codeOK, ErrUnimplemented, ErrBadArguments, ErrNoNode, ErrNoAuth, ErrBadVersion, ErrNoChildrenForEphemerals, ErrNodeExists,
-		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrAuthFailed, ErrTooLarge, ErrNotANumber, ErrNoSpace,
+		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrAuthFailed, ErrTooLarge, ErrNotANumber, ErrNoSpace, ErrNoUser,
 	} {
 		if g.codes[c] == 0 && c != ErrUnimplemented {
 			t.Errorf("code %v was never answered: the generator does not reach it", c)
@@ -292,6 +292,14 @@ func (g *generator) request() request {
 		}
 	case n < 12:
 		g.resumption(&r)
+	case n < 13:
+		r.kind, r.user = pick(g, requestSetUser, requestSetUser, requestRemoveUser), &user{name: pick(g, "eve", "bob")}
+		if r.kind == requestSetUser {
+			r.user.hash = conceal("hash")
+		}
+		if !g.one(4) {
+			r.identities = nil
+		}
 	case n < 21:
 		r.kind, r.ops = requestMulti, []op{}
 		for range g.r.IntN(6) {
@@ -365,6 +373,13 @@ func (g *generator) identities() []ID {
 		return []ID{}
 	case 4:
 		return []ID{{"x509", "CN=a"}, {"ip", "10.0.0.1"}}
+	case 5:
+		name := pick(g, "eve", "bob")
+		since := g.m.users[name]
+		if g.one(5) {
+			since = ZXID(g.r.IntN(1000))
+		}
+		return []ID{{"user", pick(g, name, name+":"+since.String())}, {"user", "eve:0x1"}}
 	}
 	return nil
 }
@@ -384,6 +399,8 @@ func (g *generator) acl() []ACL {
 		return []ACL{{PermAll &^ PermRead, anyone}, {PermRead, ID{"digest", "u:h"}}}
 	case 6, 7:
 		return []ACL{{PermAll, anyone}, {PermAll, ID{"digest", "v:h"}}}
+	case 8, 9:
+		return []ACL{{PermRead | PermDelete, anyone}, {PermAll, ID{"user", "eve"}}, {PermWrite, ID{"user", "bob"}}}
 	}
 	return nil
 }

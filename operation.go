@@ -197,7 +197,7 @@ func (x *execution) permits(e *aclEntry, want Perm) bool {
 
 // resolveACL returns the entry that a create or setACL stores for list.
 func (x *execution) resolveACL(list []ACL) (*aclEntry, Code) {
-	list, code := x.s.settings.normalizeACL(list, x.r.identities)
+	list, code := x.s.settings.normalizeACL(list, x.s.inForce(x.r.identities))
 	if code != codeOK {
 		return nil, code
 	}

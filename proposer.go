@@ -210,6 +210,9 @@ func requestBytes(r *request) int64 {
 	for _, x := range r.reaps {
 		n += int64(len(x.path)) + 32
 	}
+	if r.user != nil {
+		n += int64(len(r.user.name) + len(r.user.hash.reveal()))
+	}
 	return n + int64(len(r.expiries))*32
 }
 

@@ -14,8 +14,8 @@ import (
 //
 //	length u32 | crc32c u32 | payload (msgpack array: kind, fields…)
 //
-// in the order head, members, ACLs, sessions, znodes, end; all but head and end
-// may come in any number. docs/FORMAT.md has the fields. Every frame is checked
+// in the order head, members, ACLs, sessions, znodes, users, end; all but head and
+// end may come in any number. docs/FORMAT.md has the fields. Every frame is checked
 // before it is decoded, and the end frame, which counts everything and sums the
 // checksums, before the state is used.
 const (
@@ -26,10 +26,12 @@ const (
 	frameACL      = 3
 	frameSessions = 4
 	frameNodes    = 5
-	frameEnd      = 6
+	frameUsers    = 7
+	frameEnd      = 255 // kinds rise, and there will be others
 
 	leastSession = 28 // bytes of an element
 	leastZnode   = 16
+	leastUser    = 4
 
 	frameTarget   = 256 << 10 // a frame of many elements is closed at this size, in bytes
 	maxFrameBytes = maxCommandBytes + 1<<20
@@ -50,7 +52,7 @@ type snapshotWriter struct {
 	counts snapshotCounts
 }
 
-type snapshotCounts struct{ members, acls, sessions, nodes uint64 }
+type snapshotCounts struct{ members, acls, sessions, nodes, users uint64 }
 
 // writeSnapshot writes s, which must be frozen. It gives up with errStopped
 // soon after stop is closed.
@@ -59,7 +61,7 @@ func writeSnapshot(s *state, out io.Writer, stop <-chan struct{}) error {
 	if _, err := w.w.WriteString(snapshotMagic); err != nil {
 		return err
 	}
-	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.end}
+	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.end}
 	for _, step := range steps {
 		if err := step(s); err != nil {
 			return err
@@ -164,14 +166,26 @@ func (w *snapshotWriter) nodes(s *state) error {
 	return list.flush()
 }
 
+func (w *snapshotWriter) users(s *state) error {
+	list := newFrameList(w, frameUsers)
+	for u := range s.users.byName.all() {
+		w.counts.users++
+		if err := list.add(func(e *encoder) { e.user(u) }); err != nil {
+			return err
+		}
+	}
+	return list.flush()
+}
+
 func (w *snapshotWriter) end(*state) error {
 	e := w.enc
-	e.array(6)
+	e.array(7)
 	e.kind(frameEnd)
 	e.uint(w.counts.members)
 	e.uint(w.counts.acls)
 	e.uint(w.counts.sessions)
 	e.uint(w.counts.nodes)
+	e.uint(w.counts.users)
 	e.uint(uint64(w.sum))
 	return w.frame()
 }
@@ -327,6 +341,18 @@ func (d *decoder) znode(acls []*aclEntry) treeItem {
 	return treeItem{k, n}
 }
 
+func (e *encoder) user(u *user) {
+	e.array(3)
+	e.string(u.name)
+	e.string(u.hash.reveal())
+	e.uint(uint64(u.since))
+}
+
+func (d *decoder) user() *user {
+	d.array(3)
+	return &user{name: d.string(), hash: conceal(d.string()), since: ZXID(d.uint())}
+}
+
 // A snapshotReader builds a state from frames.
 type snapshotReader struct {
 	r      *bufio.Reader
@@ -397,7 +423,7 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 	switch {
 	case kind < last || last == 0 && kind != frameHead || last == frameHead && kind == frameHead:
 		d.fail("frame of kind %d behind one of kind %d", kind, last)
-	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 6:
+	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 7:
 		d.fail("frame of kind %d with %d fields", kind, fields)
 	}
 	if d.err != nil {
@@ -424,6 +450,13 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 		for range d.list(maxFrameBytes, leastZnode) {
 			if it := d.znode(r.acls); d.err == nil {
 				r.node(d, it)
+			}
+		}
+	case frameUsers:
+		for range d.list(maxFrameBytes, leastUser) {
+			if u := d.user(); d.err == nil {
+				r.s.users.byName.put(u)
+				r.counts.users++
 			}
 		}
 	case frameEnd:
@@ -472,13 +505,14 @@ func (r *snapshotReader) node(d *decoder, it treeItem) {
 }
 
 func (r *snapshotReader) end(d *decoder, sum uint32) {
-	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint()}
+	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint(), d.uint()}
 	wantSum := d.uint()
 	if want != r.counts || wantSum != uint64(sum) {
 		d.fail("read %+v with checksum %08x, want %+v with %08x", r.counts, sum, want, wantSum)
 	}
-	if uint64(len(r.s.members)) != r.counts.members || uint64(r.s.sessions.byID.len()) != r.counts.sessions {
-		d.fail("a member or session is in it twice")
+	if uint64(len(r.s.members)) != r.counts.members || uint64(r.s.sessions.byID.len()) != r.counts.sessions ||
+		uint64(r.s.users.byName.len()) != r.counts.users {
+		d.fail("a member, session or user is in it twice")
 	}
 	if r.s.started() != r.family.started {
 		d.fail("a group has a root from its init command on, and nothing before")

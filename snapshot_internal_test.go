@@ -51,13 +51,14 @@ func joinFrames(payloads ...[]byte) []byte {
 // fixEnd returns the end frame with another checksum, if it is one.
 func fixEnd(payload []byte, sum uint32) []byte {
 	d := newDecoder(payload)
-	if n := d.arrayLen(6, 1); n != 6 || d.uint() != frameEnd {
+	const counts = 5
+	if n := d.arrayLen(counts+2, 1); n != counts+2 || d.uint() != frameEnd {
 		return payload
 	}
 	e := newEncoder()
-	e.array(6)
+	e.array(counts + 2)
 	e.kind(frameEnd)
-	for range 4 {
+	for range counts {
 		e.uint(d.uint())
 	}
 	e.uint(uint64(sum))
@@ -155,9 +156,9 @@ func TestSnapshotVersions(t *testing.T) {
 	}
 	end := func() []byte {
 		e := newEncoder()
-		e.array(6)
+		e.array(7)
 		e.kind(frameEnd)
-		for range 5 {
+		for range 6 {
 			e.uint(0)
 		}
 		return bytes.Clone(e.buf.Bytes())

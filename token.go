@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"strings"
-	"unique"
 )
 
 // A Token is what resumes a session: the ensemble, the session, and its password.
@@ -19,21 +18,6 @@ type Token struct {
 	ensemble EnsembleID
 	session  SessionID
 	password secret
-}
-
-// A secret is a password that printing does not show. A struct with a Token in a
-// field that is not exported is printed without asking the Token's methods; what is
-// found then is a pointer to a string, which no verb follows. Equal secrets are
-// equal as values.
-type secret struct{ handle unique.Handle[string] }
-
-func newSecret(password [16]byte) secret { return secret{unique.Make(string(password[:]))} }
-
-func (s secret) bytes() (password [16]byte) {
-	if s != (secret{}) {
-		copy(password[:], s.handle.Value())
-	}
-	return password
 }
 
 // tokenPrefix tells a token, and the version of its form, from other text.

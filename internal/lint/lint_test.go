@@ -31,7 +31,7 @@ const (
 var coreFiles = []string{
 	"path.go", "tree.go", "ordered.go", "acl.go", "state.go", "command.go", "codec.go", "encoding.go", "apply.go",
 	"operation.go", "multi.go", "snapshot.go", "digest.go", "event.go", "ids.go", "sessionapply.go", "sessiontable.go", "membertable.go", "settings.go",
-	"usertable.go", "distinguishedname.go",
+	"usertable.go", "secret.go", "distinguishedname.go",
 }
 
 func TestCoreIsPure(t *testing.T) {
@@ -124,6 +124,7 @@ func TestRootDependencies(t *testing.T) {
 		"github.com/google/btree",           // the state is cloned in O(1)
 		"github.com/vmihailenco/msgpack/v5", // the format of the log, of results and of snapshots
 		"golang.org/x/sync",                 // errgroup and singleflight, by the authors of Go
+		"golang.org/x/crypto/bcrypt",        // the slow hash of users' passwords, by the authors of Go
 	}
 	for _, name := range productFilesIn(t, ".") {
 		for imp := range imports(t, name) {
