@@ -232,6 +232,9 @@ func (x *execution) run() result {
 	case requestRemoveUser:
 		x.s.zxid++
 		return x.removeUser()
+	case requestSetTemplate:
+		x.s.zxid++
+		return x.setTemplate()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }

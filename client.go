@@ -305,19 +305,8 @@ func (s *Session) checkOp(o *op) error {
 			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", len(o.data), set.maxDataBytes),
 		}
 	}
-	if len(o.acl) > maxACLEntries {
-		return &OpError{
-			Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
-			Detail: fmt.Sprintf("%d entries, the limit is %d", len(o.acl), maxACLEntries),
-		}
-	}
-	for i, a := range o.acl {
-		if len(a.ID.ID) > maxIDBytes || len(a.ID.Scheme) > maxIDBytes {
-			return &OpError{
-				Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL,
-				Detail: fmt.Sprintf("entry %d has an identity of %d bytes, the limit is %d", i, max(len(a.ID.ID), len(a.ID.Scheme)), maxIDBytes),
-			}
-		}
+	if fault := aclFault(o.acl); fault != "" {
+		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL, Detail: fault}
 	}
 	if len(o.path) > maxPathBytes {
 		return &OpError{

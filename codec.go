@@ -258,6 +258,8 @@ func (e *encoder) request(r *request) {
 		e.string(r.user.hash.reveal())
 	case requestRemoveUser:
 		e.string(r.user.name)
+	case requestSetTemplate:
+		e.template(r.template)
 	}
 }
 
@@ -309,9 +311,23 @@ func (d *decoder) request(r *request, single []op) {
 		r.user = &user{name: d.string(), hash: conceal(d.string())}
 	case requestRemoveUser:
 		r.user = &user{name: d.string()}
+	case requestSetTemplate:
+		r.template = d.template()
 	default:
 		d.fail("request kind %d", r.kind)
 	}
+}
+
+func (e *encoder) template(t *template) {
+	e.array(3)
+	e.string(t.path)
+	e.acl(t.list)
+	e.bool(t.enforced)
+}
+
+func (d *decoder) template() *template {
+	d.array(3)
+	return &template{path: d.string(), list: d.acl(), enforced: d.bool()}
 }
 
 func (d *decoder) password(p *[16]byte) {

@@ -102,6 +102,7 @@ const (
 	requestWithdraw     requestKind = 9 // takes a claim back
 	requestSetUser      requestKind = 10
 	requestRemoveUser   requestKind = 11
+	requestSetTemplate  requestKind = 12
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -122,7 +123,8 @@ type request struct {
 	expiries []expiry // requestExpire
 	reaps    []reap   // requestReap
 
-	user *user // requestSetUser, requestRemoveUser (the name alone)
+	user     *user     // requestSetUser, requestRemoveUser (the name alone)
+	template *template // requestSetTemplate; without a list it removes one
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.
@@ -174,7 +176,7 @@ type op struct {
 	data    []byte // create, setData; nil is null
 	mode    CreateMode
 	ttlMS   int64
-	acl     []ACL       // create, setACL; on create nil is the default
+	acl     []ACL       // create, setACL; on create nil is that of a template or the default
 	version int32       // AnyVersion: no condition
 	czxid   ZXID        // 0: no condition
 	delta   int64       // add
@@ -187,8 +189,8 @@ type parentsMode uint8
 
 const (
 	noParents         parentsMode = iota // it is refused
-	persistentParents                    // makes them, persistent, with the same ACL
-	containerParents                     // makes them, containers, with the same ACL
+	persistentParents                    // makes them, persistent
+	containerParents                     // makes them, containers
 )
 
 // kind returns that of the znodes that are made.

@@ -33,7 +33,7 @@ import (
 //	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2/GENERATION]
 //	counter PATH N            sets a parent's creation counter by hand
 //	wrap PATH [version=N] [aversion=N]   sets versions by hand
-//	get PATH, acl PATH [as=IDS], tree, sessions, members, users, state, ephemerals SESSION [prefix=P]
+//	get PATH, acl PATH [as=IDS], tree, sessions, members, users, templates, state, ephemerals SESSION [prefix=P]
 //	snapshot                  writes and reads one
 //	violations
 //
@@ -46,6 +46,7 @@ import (
 //	withdraw SESSION CLAIM
 //	expire SESSION[/GENERATION/TOUCHED]…    what is left out is as in the state
 //	setuser NAME data=HASH [as=IDS], removeuser NAME [as=IDS]   as=member if it is left out
+//	template PATH A [enforced] [as=IDS]   likewise; A is none to remove it
 //	reap PATH[/CZXID/MZXID/CVERSION]…       with colons: /a:0x2:0x2:0
 //	multi                                   with an operation in each line below
 //
@@ -182,7 +183,7 @@ func (sc *script) run(l line, input string) string {
 		return sc.batch(l, input)
 	case "counter", "wrap":
 		return sc.byHand(l)
-	case "get", "acl", "tree", "sessions", "members", "users", "state", "ephemerals":
+	case "get", "acl", "tree", "sessions", "members", "users", "templates", "state", "ephemerals":
 		return sc.show(l)
 	case "snapshot":
 		return sc.snapshot()
@@ -338,6 +339,8 @@ func (sc *script) request(l line, input string) request {
 		r.kind, r.user = requestSetUser, &user{name: sc.path(sc.word(l, 0)), hash: conceal(string(sc.data(l)))}
 	case "removeuser":
 		r.kind, r.user = requestRemoveUser, &user{name: sc.path(sc.word(l, 0))}
+	case "template":
+		r.kind, r.template = requestSetTemplate, &template{path: sc.path(sc.word(l, 0)), list: sc.acl(sc.word(l, 1)), enforced: l.flag("enforced")}
 	case "multi":
 		r.kind, r.ops = requestMulti, []op{}
 		for s := range strings.SplitSeq(input, "\n") {
@@ -352,7 +355,7 @@ func (sc *script) request(l line, input string) request {
 }
 
 // scriptGovern are the requests that are made by code of the members.
-var scriptGovern = map[string]bool{"setuser": true, "removeuser": true}
+var scriptGovern = map[string]bool{"setuser": true, "removeuser": true, "template": true}
 
 // generation returns that of a session, or the first if there is none.
 func (sc *script) generation(id SessionID) uint64 {
@@ -727,6 +730,14 @@ func (sc *script) show(l line) string {
 	case "users":
 		for u := range sc.s.users.byName.all() {
 			fmt.Fprintf(&b, "%s since %v\n", shown(u.name), u.since)
+		}
+	case "templates":
+		for it := range sc.s.templates.byPath.all() {
+			fmt.Fprintf(&b, "%s %s", shown(it.path), aclText(it.t.list))
+			if it.t.enforced {
+				b.WriteString(" enforced")
+			}
+			b.WriteString("\n")
 		}
 	case "state":
 		fmt.Fprintf(&b, "zxid %v time %d znodes %d sessions %d\n", sc.s.zxid, sc.s.timeMS, sc.s.tree.nodes.len(), sc.s.sessions.byID.len())

@@ -6,8 +6,8 @@ import (
 )
 
 // A Digest is a checksum of everything in one group that clients can see: the
-// zxid, the znodes with their data, ACLs and stats, the sessions, and the users.
-// Members at the same zxid have the same digest.
+// zxid, the znodes with their data, ACLs and stats, the sessions, the users and
+// the ACL templates. Members at the same zxid have the same digest.
 type Digest [sha256.Size]byte
 
 // String returns the digest in hexadecimal.
@@ -38,6 +38,10 @@ func (s *state) digest() Digest {
 	}
 	for u := range s.users.byName.all() {
 		e.user(u)
+		flush()
+	}
+	for it := range s.templates.byPath.all() {
+		e.template(it.t)
 		flush()
 	}
 	for it := range s.tree.nodes.all() {

@@ -107,6 +107,7 @@
 //	changes kept         Config.HistoryEvents, 65536, and Config.HistoryBytes, 64 MiB
 //	session timeout      Config.MinSessionTimeout to Config.MaxSessionTimeout
 //	users                100000, with names of 255 bytes and passwords of 72
+//	ACL templates        10000
 //	identities           64 of a session, of 1024 bytes each
 //
 // # Concurrency

@@ -100,6 +100,41 @@ func ExampleCoordinator_SetUser() {
 	// <nil>
 }
 
+func ExampleCoordinator_SetACLTemplate() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	// Everybody may add what is then their own, and the members' to look after.
+	creator := coord.CreatorAllACL()
+	err := c.SetACLTemplate(ctx, "/inbox", append(creator, coord.MembersACL()...), coord.Enforced())
+	fmt.Println(err)
+	_, _, err = c.Create(ctx, "/inbox", nil)
+	fmt.Println(err)
+	_, err = c.SetACL(ctx, "/inbox", append(coord.MembersACL(), coord.ACL{Perms: coord.PermCreate, ID: coord.ID{Scheme: "world", ID: "anyone"}}))
+	fmt.Println(err)
+
+	s, err := c.NewSession(ctx, coord.SessionOptions{External: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_ = s.AddAuth(ctx, "digest", []byte("ann:secret"))
+	_, _, err = s.Create(ctx, "/inbox/letter", nil, coord.WithACL(coord.OpenACL()...))
+	fmt.Println(err)
+	list, _, err := c.ACL(ctx, "/inbox/letter")
+	for _, a := range list {
+		fmt.Println(a.ID.Scheme, a.Perms == coord.PermAll, err)
+	}
+	// Output:
+	// <nil>
+	// <nil>
+	// <nil>
+	// <nil>
+	// digest true <nil>
+	// ensemble true <nil>
+}
+
 func ExampleCoordinator_Multi() {
 	c, done := openSingle()
 	defer done()

@@ -220,6 +220,8 @@ func FuzzApply(f *testing.F) {
 		{kind: requestReap, reaps: []reap{{"/c", 7, 7, 1}, {"/c/ttl", 8, 8, 0}}},
 		{kind: requestMulti, ops: []op{{kind: opDelete, path: "/e", version: AnyVersion}, {kind: opCreate, path: "/x/y/z", parents: persistentParents}}},
 		{kind: requestSetUser, user: &user{name: "eve", hash: conceal("another")}},
+		{kind: requestSetTemplate, template: &template{path: "/", list: CreatorAllACL()}},
+		{kind: requestSetTemplate, template: &template{path: "/p"}},
 		{kind: requestRemoveUser, user: &user{name: "bob"}},
 		writeOf(op{kind: opCreate, path: "/p/", mode: PersistentSequential}),
 		writeOf(op{kind: opSetACL, path: "/p", acl: CreatorAllACL()}),

@@ -150,6 +150,7 @@ func goldenCommands() map[string]*command {
 		"request-expire":        batch(request{kind: requestExpire, expiries: []expiry{{0x55, 2, 77}, {0x56, 1, 1 << 50}}}),
 		"request-set-user":      batch(request{kind: requestSetUser, user: &user{name: "é e", hash: conceal("$2a$10$\x00\xff")}}),
 		"request-remove-user":   batch(request{kind: requestRemoveUser, user: &user{name: "é e"}}),
+		"request-set-template":  batch(request{kind: requestSetTemplate, template: &template{path: "/é", list: acl, enforced: true}}),
 		"request-reap":          batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
 	}
 }
@@ -200,7 +201,9 @@ func goldenState() *state {
 		writeOf(op{kind: opSetACL, path: "/c", acl: ReadOnlyACL()}),
 		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}),
 		request{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
-		request{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}})
+		request{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}},
+		request{kind: requestSetTemplate, template: &template{path: "/p", list: OpenACL(), enforced: true}},
+		request{kind: requestSetTemplate, template: &template{path: "/p/q", list: []ACL{{PermAll, ID{"auth", "x"}}, {PermRead, ID{"user", "eve"}}}}})
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 		incarnation: 1, number: 3, observed: 1 << 40,
 		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, 1, true}}},
@@ -236,6 +239,7 @@ func stateParts(s *state) any {
 		reapable []treeKey
 		members  []memberRecord
 		users    []user
+		rules    []ACLTemplate
 	}
 	p := parts{
 		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
@@ -250,6 +254,9 @@ func stateParts(s *state) any {
 	}
 	for u := range s.users.byName.all() {
 		p.users = append(p.users, *u)
+	}
+	for it := range s.templates.byPath.all() {
+		p.rules = append(p.rules, ACLTemplate{it.path, it.t.list, it.t.enforced})
 	}
 	for ses := range s.sessions.byID.all() {
 		p.sessions = append(p.sessions, *ses)

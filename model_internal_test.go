@@ -20,6 +20,7 @@ type model struct {
 	sessions map[SessionID]*modelSession
 	members  map[MemberID]*modelMember
 	users    map[string]ZXID // since when each has its password
+	rules    map[string]ACLTemplate
 	zxid     ZXID
 	timeMS   int64
 	maxData  int
@@ -75,7 +76,7 @@ type modelMember struct {
 
 func newModel(timeMS int64, maxData int, members map[MemberID]*modelMember) *model {
 	m := &model{
-		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members, users: map[string]ZXID{},
+		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members, users: map[string]ZXID{}, rules: map[string]ACLTemplate{},
 		timeMS: timeMS, maxData: maxData, ttl: true,
 	}
 	world := func(p Perm) []ACL { return []ACL{{p, ID{"world", "anyone"}}} }
@@ -320,6 +321,9 @@ func (m *model) request(id MemberID, r *request) result {
 	case requestSetUser, requestRemoveUser:
 		m.zxid++
 		return result{zxid: m.zxid, code: m.user(r)}
+	case requestSetTemplate:
+		m.zxid++
+		return result{zxid: m.zxid, code: m.setRule(r)}
 	case requestOpenSession:
 		m.zxid++
 		timeout := min(max(r.timeoutMS, 1000), 60_000)
@@ -657,16 +661,20 @@ func (m *model) create(r *request, o *op) opResult {
 	if !strings.Contains(o.path, "/") || strings.Contains(o.path, "\x00") {
 		return opResult{code: -8}
 	}
-	acl := []ACL{{31, ID{"world", "anyone"}}}
-	if o.acl != nil {
-		var ok bool
-		if acl, ok = modelACL(o.acl, r.identities); !ok {
-			return opResult{code: -114}
-		}
+	if _, ok := modelACL(o.acl, r.identities); !ok && o.acl != nil {
+		return opResult{code: -114}
 	}
 	sequential := o.mode == 2 || o.mode == 3 || o.mode == 6
+	from := o.path
+	if sequential {
+		from = modelParent(o.path)
+	}
+	acl, ok := m.newACL(r, o, from)
+	if !ok {
+		return opResult{code: -114}
+	}
 	if o.parents != 0 {
-		if c := m.createParents(r, o, sequential, acl); c != 0 {
+		if c := m.createParents(r, o, sequential); c != 0 {
 			return opResult{code: c}
 		}
 	}
@@ -692,6 +700,46 @@ func (m *model) create(r *request, o *op) opResult {
 	return opResult{path: path, stat: n.visible()}
 }
 
+// newACL returns what a znode gets that o makes, if the search for its template begins
+// at path.
+func (m *model) newACL(r *request, o *op, path string) ([]ACL, bool) {
+	longest := ""
+	for above := range m.rules {
+		covers := above == "/" || path == above || strings.HasPrefix(path, above+"/")
+		if covers && len(above) > len(longest) {
+			longest = above
+		}
+	}
+	rule, found := m.rules[longest]
+	switch {
+	case found && (rule.Enforced || o.acl == nil):
+		return modelACL(rule.ACL, r.identities)
+	case o.acl == nil:
+		return []ACL{{31, ID{"world", "anyone"}}}, true
+	}
+	return modelACL(o.acl, r.identities)
+}
+
+func (m *model) setRule(r *request) Code {
+	t := r.template
+	bad := slices.ContainsFunc(t.list, func(a ACL) bool { return a.ID.Scheme == "world" && a.ID.ID != "anyone" })
+	switch {
+	case r.identities != nil:
+		return -102
+	case !modelPathOK(t.path):
+		return -8
+	case len(t.list) == 0:
+		delete(m.rules, t.path)
+		return 0
+	case bad:
+		return -114
+	case m.spaceLow():
+		return -1003
+	}
+	m.rules[t.path] = ACLTemplate{t.path, t.list, t.enforced}
+	return 0
+}
+
 func (m *model) mayCreate(r *request, parent *modelNode, path string) Code {
 	switch {
 	case !modelAllows(parent.acl, r.identities, 4):
@@ -709,7 +757,7 @@ func (m *model) mayCreate(r *request, parent *modelNode, path string) Code {
 }
 
 // createParents makes what is missing above o.path, or says why it must not.
-func (m *model) createParents(r *request, o *op, sequential bool, acl []ACL) Code {
+func (m *model) createParents(r *request, o *op, sequential bool) Code {
 	whole := o.path
 	if sequential {
 		whole += "0"
@@ -730,11 +778,19 @@ func (m *model) createParents(r *request, o *op, sequential bool, acl []ACL) Cod
 	if c := m.mayCreate(r, m.nodes[up], last); c != 0 {
 		return c
 	}
-	if !modelAllows(acl, r.identities, 4) {
-		return -102
+	acls := map[string][]ACL{}
+	for _, p := range slices.Backward(missing) {
+		acl, ok := m.newACL(r, o, p)
+		switch {
+		case !ok:
+			return -114
+		case !modelAllows(acl, r.identities, 4):
+			return -102
+		}
+		acls[p] = acl
 	}
 	for _, p := range slices.Backward(missing) {
-		m.put(r, p, nil, acl).reapable = o.parents == containerParents
+		m.put(r, p, nil, acls[p]).reapable = o.parents == containerParents
 	}
 	return 0
 }
@@ -804,6 +860,9 @@ func (m *model) difference(s *state) string {
 	}
 	if !maps.Equal(users, m.users) {
 		return fmt.Sprintf("users %v, want %v", users, m.users)
+	}
+	if s.templates.byPath.len() != len(m.rules) {
+		return fmt.Sprintf("%d templates, want %d", s.templates.byPath.len(), len(m.rules))
 	}
 	return m.subtrees(s)
 }

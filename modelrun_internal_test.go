@@ -292,6 +292,11 @@ func (g *generator) request() request {
 		}
 	case n < 12:
 		g.resumption(&r)
+	case n < 13 && g.one(2):
+		r.kind, r.template = requestSetTemplate, &template{path: g.path(), list: g.acl(), enforced: g.one(2)}
+		if !g.one(4) {
+			r.identities = nil
+		}
 	case n < 13:
 		r.kind, r.user = pick(g, requestSetUser, requestSetUser, requestRemoveUser), &user{name: pick(g, "eve", "bob")}
 		if r.kind == requestSetUser {

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -71,20 +72,39 @@ func (x *execution) create(o *op) opResult {
 	if !namesChild(o.path) {
 		return opResult{code: ErrBadArguments}
 	}
-	acl, code := x.s.defaultACL, codeOK
+	var named *aclEntry
+	code := codeOK
 	if o.acl != nil {
-		acl, code = x.resolveACL(o.acl)
+		named, code = x.resolveACL(o.acl)
+	}
+	acl := named
+	if code == codeOK {
+		acl, code = x.aclUnder(x.s.templates.nearest(o.templatePath()), named)
 	}
 	if code != codeOK {
 		return opResult{code: code}
 	}
 	if o.parents != noParents {
-		if code := x.checkParents(o, acl); code != codeOK {
+		parents, code := x.planParents(o, named)
+		if code != codeOK {
 			return opResult{code: code}
 		}
-		x.createParents(parentPath(o.path), o.parents.kind(), acl)
+		for _, p := range parents {
+			if res := x.createOne(&op{path: p.path, mode: o.parents.kind()}, p.acl); res.code != codeOK {
+				panic("coord: unreachable: checked parent " + p.path + ": " + res.code.Error())
+			}
+		}
 	}
 	return x.createOne(o, acl)
+}
+
+// templatePath returns where the search for the template of a create begins. The
+// name of a sequential znode is not known yet.
+func (o *op) templatePath() string {
+	if o.mode.sequential() {
+		return parentPath(o.path)
+	}
+	return o.path
 }
 
 // createOne makes the znode itself, whose parent exists unless o is refused.
@@ -141,53 +161,71 @@ func (x *execution) checkCreate(path string, parent *znode) (treeKey, Code) {
 	return k, codeOK
 }
 
-// checkParents checks a create with missing parents as a whole, because its
-// steps must not be half done: below the last ancestor that exists there is
-// nothing, so only that ancestor's ACL and kind and the path itself can refuse.
-func (x *execution) checkParents(o *op, acl *aclEntry) Code {
+// A newParent is a znode that is made on the way to another.
+type newParent struct {
+	path string
+	acl  *aclEntry
+}
+
+// planParents returns the parents that a create has to make, the topmost first. It
+// checks the create as a whole, because its steps must not be half done: below the
+// last ancestor that exists there is nothing, so only that ancestor's ACL and kind,
+// the ACLs of what is made and the path itself can refuse. named is the ACL that the
+// create names, or nil.
+func (x *execution) planParents(o *op, named *aclEntry) ([]newParent, Code) {
 	path := o.path
 	if o.mode.sequential() {
 		path += "0" // the name may be the number alone
 	}
 	if !ValidPath(path) {
-		return ErrBadArguments
+		return nil, ErrBadArguments
 	}
 	up := parentPath(path)
-	for {
-		n, ok := x.s.tree.find(up)
-		if !ok {
-			up = parentPath(up)
-			continue
-		}
-		switch {
-		case up == parentPath(path):
-			return codeOK // nothing is missing
-		case !x.permits(n.acl, PermCreate):
-			return ErrNoAuth
-		case n.kind == Ephemeral:
-			return ErrNoChildrenForEphemerals
-		case x.s.growthRefused():
-			return ErrNoSpace
-		}
-		// The znode will stand below a parent made here, with the same ACL.
-		if !x.permits(acl, PermCreate) {
-			return ErrNoAuth
-		}
-		if o.mode.sequential() && len(path)+9 > maxPathBytes {
-			return ErrBadArguments
-		}
-		return codeOK
+	var parents []newParent
+	n, ok := x.s.tree.find(up)
+	for !ok {
+		parents = append(parents, newParent{path: up})
+		up = parentPath(up)
+		n, ok = x.s.tree.find(up)
 	}
+	switch {
+	case parents == nil:
+		return nil, codeOK
+	case !x.permits(n.acl, PermCreate):
+		return nil, ErrNoAuth
+	case n.kind == Ephemeral:
+		return nil, ErrNoChildrenForEphemerals
+	case x.s.growthRefused():
+		return nil, ErrNoSpace
+	}
+	slices.Reverse(parents)
+	if code := x.giveACLs(parents, x.s.templates.nearest(up), named); code != codeOK {
+		return nil, code
+	}
+	if o.mode.sequential() && len(path)+9 > maxPathBytes {
+		return nil, ErrBadArguments
+	}
+	return parents, codeOK
 }
 
-func (x *execution) createParents(path string, kind CreateMode, acl *aclEntry) {
-	if _, ok := x.s.tree.find(path); ok {
-		return
+// giveACLs gives parents their ACLs, which must let the caller create the next znode
+// below each. t is the nearest template above them, or nil.
+func (x *execution) giveACLs(parents []newParent, t *template, named *aclEntry) Code {
+	acl, code := x.aclUnder(t, named)
+	for i := range parents {
+		if own := x.s.templates.at(parents[i].path, t); own != t {
+			t = own
+			acl, code = x.aclUnder(t, named)
+		}
+		switch {
+		case code != codeOK:
+			return code
+		case !x.permits(acl, PermCreate):
+			return ErrNoAuth
+		}
+		parents[i].acl = acl
 	}
-	x.createParents(parentPath(path), kind, acl)
-	if res := x.createOne(&op{path: path, mode: kind}, acl); res.code != codeOK {
-		panic("coord: unreachable: checked parent " + path + ": " + res.code.Error())
-	}
+	return codeOK
 }
 
 // permits reports whether the caller has one of the permissions in want.

@@ -62,7 +62,8 @@ type createFunc func(*op)
 func (f createFunc) applyCreate(p *op) { f(p) }
 
 // WithParents makes missing parents as well, persistent, without data and with
-// the same ACL, in the same write.
+// the same ACL, in the same write. Where there are templates each parent has the ACL
+// that its own path gets, see [Coordinator.SetACLTemplate].
 func WithParents() CreateOption { return createFunc(func(p *op) { p.parents = persistentParents }) }
 
 // WithContainers makes missing parents as [WithParents] does, but of mode
@@ -77,8 +78,9 @@ func WithTTL(ttl time.Duration) CreateOption {
 	return createFunc(func(p *op) { p.ttlMS = int64((ttl + time.Millisecond - 1) / time.Millisecond) })
 }
 
-// WithACL sets the access control list of the znode. Without it, the znode gets
-// [Config.DefaultACL].
+// WithACL sets the access control list of the znode. Without it, the znode gets that
+// of the template for its path, see [Coordinator.SetACLTemplate], or the default of
+// the ensemble, [Settings.DefaultACL]. An enforced template replaces it.
 func WithACL(list ...ACL) CreateOption {
 	list = append([]ACL{}, list...)
 	return createFunc(func(p *op) { p.acl = list })

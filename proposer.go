@@ -203,9 +203,7 @@ func requestBytes(r *request) int64 {
 	for i := range r.ops {
 		o := &r.ops[i]
 		n += int64(len(o.path)+len(o.data)) + requestOverhead
-		for _, a := range o.acl {
-			n += int64(len(a.ID.Scheme)+len(a.ID.ID)) + 16
-		}
+		n += aclBytes(o.acl)
 	}
 	for _, x := range r.reaps {
 		n += int64(len(x.path)) + 32
@@ -213,7 +211,18 @@ func requestBytes(r *request) int64 {
 	if r.user != nil {
 		n += int64(len(r.user.name) + len(r.user.hash.reveal()))
 	}
+	if r.template != nil {
+		n += int64(len(r.template.path)) + aclBytes(r.template.list)
+	}
 	return n + int64(len(r.expiries))*32
+}
+
+func aclBytes(list []ACL) int64 {
+	n := int64(0)
+	for _, a := range list {
+		n += int64(len(a.ID.Scheme)+len(a.ID.ID)) + 16
+	}
+	return n
 }
 
 // take returns the requests of the next batch.

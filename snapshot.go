@@ -14,8 +14,8 @@ import (
 //
 //	length u32 | crc32c u32 | payload (msgpack array: kind, fields…)
 //
-// in the order head, members, ACLs, sessions, znodes, users, end; all but head and
-// end may come in any number. docs/FORMAT.md has the fields. Every frame is checked
+// in the order head, members, ACLs, sessions, znodes, users, templates, end; all
+// but head and end may come in any number. docs/FORMAT.md has the fields. Every frame is checked
 // before it is decoded, and the end frame, which counts everything and sums the
 // checksums, before the state is used.
 const (
@@ -27,6 +27,7 @@ const (
 	frameSessions = 4
 	frameNodes    = 5
 	frameUsers    = 7
+	frameTemplate = 8
 	frameEnd      = 255 // kinds rise, and there will be others
 
 	leastSession = 28 // bytes of an element
@@ -52,7 +53,7 @@ type snapshotWriter struct {
 	counts snapshotCounts
 }
 
-type snapshotCounts struct{ members, acls, sessions, nodes, users uint64 }
+type snapshotCounts struct{ members, acls, sessions, nodes, users, templates uint64 }
 
 // writeSnapshot writes s, which must be frozen. It gives up with errStopped
 // soon after stop is closed.
@@ -61,7 +62,7 @@ func writeSnapshot(s *state, out io.Writer, stop <-chan struct{}) error {
 	if _, err := w.w.WriteString(snapshotMagic); err != nil {
 		return err
 	}
-	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.end}
+	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.templates, w.end}
 	for _, step := range steps {
 		if err := step(s); err != nil {
 			return err
@@ -177,15 +178,29 @@ func (w *snapshotWriter) users(s *state) error {
 	return list.flush()
 }
 
+func (w *snapshotWriter) templates(s *state) error {
+	for it := range s.templates.byPath.all() {
+		w.counts.templates++
+		w.enc.array(2)
+		w.enc.kind(frameTemplate)
+		w.enc.template(it.t)
+		if err := w.frame(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *snapshotWriter) end(*state) error {
 	e := w.enc
-	e.array(7)
+	e.array(8)
 	e.kind(frameEnd)
 	e.uint(w.counts.members)
 	e.uint(w.counts.acls)
 	e.uint(w.counts.sessions)
 	e.uint(w.counts.nodes)
 	e.uint(w.counts.users)
+	e.uint(w.counts.templates)
 	e.uint(uint64(w.sum))
 	return w.frame()
 }
@@ -423,7 +438,7 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 	switch {
 	case kind < last || last == 0 && kind != frameHead || last == frameHead && kind == frameHead:
 		d.fail("frame of kind %d behind one of kind %d", kind, last)
-	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 7:
+	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 8:
 		d.fail("frame of kind %d with %d fields", kind, fields)
 	}
 	if d.err != nil {
@@ -458,6 +473,11 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 				r.s.users.byName.put(u)
 				r.counts.users++
 			}
+		}
+	case frameTemplate:
+		if t := d.template(); d.err == nil {
+			r.s.putTemplate(*t)
+			r.counts.templates++
 		}
 	case frameEnd:
 		r.end(d, sum)
@@ -505,14 +525,14 @@ func (r *snapshotReader) node(d *decoder, it treeItem) {
 }
 
 func (r *snapshotReader) end(d *decoder, sum uint32) {
-	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint(), d.uint()}
+	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint(), d.uint(), d.uint()}
 	wantSum := d.uint()
 	if want != r.counts || wantSum != uint64(sum) {
 		d.fail("read %+v with checksum %08x, want %+v with %08x", r.counts, sum, want, wantSum)
 	}
 	if uint64(len(r.s.members)) != r.counts.members || uint64(r.s.sessions.byID.len()) != r.counts.sessions ||
-		uint64(r.s.users.byName.len()) != r.counts.users {
-		d.fail("a member, session or user is in it twice")
+		uint64(r.s.users.byName.len()) != r.counts.users || uint64(r.s.templates.byPath.len()) != r.counts.templates {
+		d.fail("a member, session, user or template is in it twice")
 	}
 	if r.s.started() != r.family.started {
 		d.fail("a group has a root from its init command on, and nothing before")

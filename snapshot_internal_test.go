@@ -51,7 +51,7 @@ func joinFrames(payloads ...[]byte) []byte {
 // fixEnd returns the end frame with another checksum, if it is one.
 func fixEnd(payload []byte, sum uint32) []byte {
 	d := newDecoder(payload)
-	const counts = 5
+	const counts = 6
 	if n := d.arrayLen(counts+2, 1); n != counts+2 || d.uint() != frameEnd {
 		return payload
 	}
@@ -156,9 +156,9 @@ func TestSnapshotVersions(t *testing.T) {
 	}
 	end := func() []byte {
 		e := newEncoder()
-		e.array(7)
+		e.array(8)
 		e.kind(frameEnd)
-		for range 6 {
+		for range 7 {
 			e.uint(0)
 		}
 		return bytes.Clone(e.buf.Bytes())

@@ -24,10 +24,13 @@ type state struct {
 	sessions   sessionTable
 	members    memberTable
 	users      userTable
+	templates  templateTable
 }
 
 func newState(group GroupID) *state {
-	return &state{group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable()}
+	return &state{
+		group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable(), templates: newTemplateTable(),
+	}
 }
 
 // freeze returns a copy that never changes.
@@ -37,6 +40,7 @@ func (s *state) freeze() *state {
 	c.acls = s.acls.freeze()
 	c.sessions = s.sessions.freeze()
 	c.users = s.users.freeze()
+	c.templates = s.templates.freeze()
 	return &c
 }
 
