@@ -243,7 +243,7 @@ func (x *execution) run() result {
 // After a failure the results are ZooKeeper's: no error before the operation
 // that failed, ErrRuntimeInconsistency behind it.
 func (x *execution) multi() []opResult {
-	before, changes := x.s.freeze(), len(x.eff.changes)
+	before, changes, exceeded := x.s.freeze(), len(x.eff.changes), len(x.eff.exceeded)
 	results := make([]opResult, len(x.r.ops))
 	for i := range x.r.ops {
 		results[i] = x.op(&x.r.ops[i])
@@ -251,7 +251,7 @@ func (x *execution) multi() []opResult {
 			continue
 		}
 		*x.s = *before
-		x.eff.changes = x.eff.changes[:changes]
+		x.eff.changes, x.eff.exceeded = x.eff.changes[:changes], x.eff.exceeded[:exceeded]
 		for j := range results {
 			switch {
 			case j < i:
@@ -302,7 +302,9 @@ func (x *execution) reap() result {
 func (x *execution) remove(k treeKey, n *znode) {
 	parent := x.s.tree.remove(k, n, x.s.zxid)
 	if n.owner != 0 {
-		x.s.sessions.ephemerals.remove(ephemeralRef{n.owner, k})
+		x.s.sessions.disown(n.owner, k)
 	}
-	x.publish(NodeDeleted, k.path(), n, parent.acl)
+	path := k.path()
+	x.account(path, n, nil)
+	x.publish(NodeDeleted, path, n, parent.acl)
 }

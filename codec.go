@@ -121,11 +121,13 @@ func (d *decoder) init() *initCommand {
 }
 
 func (e *encoder) settings(s *settings) {
-	e.array(7)
+	e.array(9)
 	e.int(s.maxDataBytes)
 	e.int(s.minSessionTimeoutMS)
 	e.int(s.maxSessionTimeoutMS)
 	e.bool(s.ttlNodes)
+	e.bool(s.enforceQuotas)
+	e.int(s.maxEphemerals)
 	e.acl(s.defaultACL)
 	e.string(s.superDigest)
 	e.array(len(s.schemes))
@@ -135,9 +137,10 @@ func (e *encoder) settings(s *settings) {
 }
 
 func (d *decoder) settings() settings {
-	d.array(7)
+	d.array(9)
 	s := settings{
 		maxDataBytes: d.int(), minSessionTimeoutMS: d.int(), maxSessionTimeoutMS: d.int(), ttlNodes: d.bool(),
+		enforceQuotas: d.bool(), maxEphemerals: d.int(),
 		defaultACL: d.acl(), superDigest: d.string(),
 	}
 	s.schemes = make([]string, d.list(maxSchemes, 1))

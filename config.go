@@ -67,6 +67,16 @@ type Config struct {
 	// means 1 MiB; the maximum is 16 MiB.
 	MaxDataBytes int
 
+	// MaxEphemerals limits the ephemeral znodes of one session, of whatever process. It
+	// becomes a setting of the ensemble when it starts for the first time and is
+	// ignored later. Zero means 100000.
+	MaxEphemerals int
+
+	// AdvisoryQuotas has hard quotas warn and not refuse, which is what ZooKeeper does
+	// if it is not told otherwise; see [Coordinator.SetQuota]. It becomes a setting of
+	// the ensemble when it starts for the first time and is ignored later.
+	AdvisoryQuotas bool
+
 	// DefaultACL is the access control list of znodes that are created without one,
 	// and of those that a new ensemble begins with. It becomes a setting of the
 	// ensemble when it starts for the first time and is ignored later. Nil means
@@ -154,6 +164,7 @@ func (c *Config) setDefaults() {
 	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 2*c.ElectionTimeout)
 	c.MaxSessionTimeout = cmp.Or(c.MaxSessionTimeout, max(7*24*time.Hour, c.MinSessionTimeout))
 	c.MaxDataBytes = cmp.Or(c.MaxDataBytes, 1<<20)
+	c.MaxEphemerals = cmp.Or(c.MaxEphemerals, 100_000)
 	if c.DefaultACL == nil {
 		c.DefaultACL = MembersACL()
 	}
@@ -193,7 +204,7 @@ func (c *Config) validate() error {
 	wrong(c.MaxDataBytes < 1 || c.MaxDataBytes > maxMaxDataBytes, "MaxDataBytes %d is not between 1 and %d", c.MaxDataBytes, maxMaxDataBytes)
 	wrong(c.LogShards > 64, "LogShards %d is more than 64", c.LogShards)
 	for name, n := range map[string]int{
-		"WatchBuffer": c.WatchBuffer, "MaxWatches": c.MaxWatches, "HistoryEvents": c.HistoryEvents, "HistoryBytes": c.HistoryBytes,
+		"MaxEphemerals": c.MaxEphemerals, "WatchBuffer": c.WatchBuffer, "MaxWatches": c.MaxWatches, "HistoryEvents": c.HistoryEvents, "HistoryBytes": c.HistoryBytes,
 	} {
 		wrong(n < 1, "%s %d is not positive", name, n)
 	}
@@ -317,6 +328,8 @@ func (c *Config) settings() settings {
 		minSessionTimeoutMS: c.MinSessionTimeout.Milliseconds(),
 		maxSessionTimeoutMS: c.MaxSessionTimeout.Milliseconds(),
 		ttlNodes:            true,
+		enforceQuotas:       !c.AdvisoryQuotas,
+		maxEphemerals:       int64(c.MaxEphemerals),
 		defaultACL:          slices.Clone(c.DefaultACL),
 		superDigest:         c.SuperDigest,
 		schemes:             slices.Sorted(maps.Keys(c.Authenticators)),

@@ -25,6 +25,7 @@ import (
 // and a replay of the log reach the same state.
 //
 //	init [members=1,2] [observers=3] [ms=1000] [max-data=1048576] [timeouts=1000,60000] [ttl=off]
+//	     [quotas=advisory] [max-ephemerals=N]
 //	hello [member=1] expected=0 nonce=7 [addr=a:1]
 //	clock MS                  the proposers' clock from now on
 //	REQUEST [member=1]        one batch with one request
@@ -33,7 +34,7 @@ import (
 //	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2/GENERATION]
 //	counter PATH N            sets a parent's creation counter by hand
 //	wrap PATH [version=N] [aversion=N]   sets versions by hand
-//	get PATH, acl PATH [as=IDS], tree, sessions, members, users, templates, state, ephemerals SESSION [prefix=P]
+//	get PATH, acl PATH [as=IDS], tree, quotas, sessions, members, users, templates, state, ephemerals SESSION [prefix=P]
 //	snapshot                  writes and reads one
 //	violations
 //
@@ -183,7 +184,7 @@ func (sc *script) run(l line, input string) string {
 		return sc.batch(l, input)
 	case "counter", "wrap":
 		return sc.byHand(l)
-	case "get", "acl", "tree", "sessions", "members", "users", "templates", "state", "ephemerals":
+	case "get", "acl", "tree", "quotas", "sessions", "members", "users", "templates", "state", "ephemerals":
 		return sc.show(l)
 	case "snapshot":
 		return sc.snapshot()
@@ -205,7 +206,7 @@ func (sc *script) init(l line) *initCommand {
 		version: formatVersion, ensemble: "test", id: 7, timeMS: sc.int(l, "ms", 1000),
 		settings: settings{
 			maxDataBytes: sc.int(l, "max-data", 1<<20), minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true,
-			defaultACL: OpenACL(),
+			defaultACL: OpenACL(), enforceQuotas: true, maxEphemerals: sc.int(l, "max-ephemerals", 0),
 		},
 	}
 	if v, ok := l.arg("timeouts"); ok {
@@ -217,6 +218,9 @@ func (sc *script) init(l line) *initCommand {
 	}
 	if v, ok := l.arg("ttl"); ok {
 		in.settings.ttlNodes = v != "off"
+	}
+	if v, ok := l.arg("quotas"); ok {
+		in.settings.enforceQuotas = v != "advisory"
 	}
 	voters, ok := l.arg("members")
 	if !ok {
@@ -576,6 +580,9 @@ func (sc *script) printBatch(out *strings.Builder, cmd *command, eff *effects) {
 	for _, id := range eff.silenced {
 		fmt.Fprintf(out, "  silenced %v\n", id)
 	}
+	for _, q := range eff.exceeded {
+		fmt.Fprintf(out, "  exceeded %s %s of %s\n", shown(q.path), q.usage.text(), q.limits.text())
+	}
 	for _, ev := range eff.told() {
 		if len(results) == 1 && ev.ZXID == results[0].zxid {
 			fmt.Fprintf(out, "  %v %s\n", ev.Type, shown(ev.Path))
@@ -650,7 +657,7 @@ var codeNames = map[Code]string{
 	ErrBadVersion: "BadVersion", ErrNoChildrenForEphemerals: "NoChildrenForEphemerals", ErrNodeExists: "NodeExists",
 	ErrNotEmpty: "NotEmpty", ErrSessionExpired: "SessionExpired", ErrInvalidACL: "InvalidACL",
 	ErrSessionMoved: "SessionMoved", ErrTooLarge: "TooLarge", ErrNotANumber: "NotANumber", ErrOverflow: "Overflow",
-	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed", ErrNoUser: "NoUser",
+	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed", ErrNoUser: "NoUser", ErrQuotaExceeded: "QuotaExceeded", ErrLimitExceeded: "LimitExceeded",
 }
 
 func codeName(c Code) string {
@@ -706,6 +713,10 @@ func (sc *script) show(l line) string {
 				fmt.Fprintf(&b, " ttl=%d", it.node.ttlMS)
 			}
 			fmt.Fprintln(&b)
+		}
+	case "quotas":
+		for it := range sc.s.quotas.byPath.all() {
+			fmt.Fprintf(&b, "%s %s of %s\n", shown(it.path), it.quota.usage.text(), it.quota.limits.text())
 		}
 	case "sessions":
 		for ses := range sc.s.sessions.byID.all() {

@@ -59,7 +59,8 @@ const (
 	// ErrSessionMoved says that the session was resumed elsewhere and this handle
 	// is void.
 	ErrSessionMoved Code = -118
-	// ErrQuotaExceeded says that a quota would be exceeded.
+	// ErrQuotaExceeded says that a hard quota would be exceeded, see
+	// [Coordinator.SetQuota]. The [OpError]'s Detail names the quota and the usage.
 	ErrQuotaExceeded Code = -125
 
 	// ErrTooLarge says that data, a path, an ACL or a list of operations exceeds
@@ -76,6 +77,11 @@ const (
 	ErrWrongGroup Code = -1004
 	// ErrNoUser says that the ensemble has no native user of that name.
 	ErrNoUser Code = -1005
+	// ErrLimitExceeded says that a session, or all sessions of an identity on one
+	// member, would have more than their [Limits] let them have, or a session more
+	// ephemerals than the ensemble lets any have ([Config.MaxEphemerals]). The
+	// [OpError]'s Detail names the limit, its value, and whose it is.
+	ErrLimitExceeded Code = -1006
 )
 
 var codeTexts = map[Code]string{
@@ -102,6 +108,7 @@ var codeTexts = map[Code]string{
 	ErrNoSpace:                 "a member is short of disk space",
 	ErrWrongGroup:              "path is served by another group",
 	ErrNoUser:                  "no such user",
+	ErrLimitExceeded:           "over a limit",
 }
 
 // Error returns a short text, for example "no such znode".

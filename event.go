@@ -92,6 +92,7 @@ type effects struct {
 	ended    []SessionID // sessions closed or expired
 	moved    []SessionID // sessions with another owner or claim
 	silenced []SessionID // sessions that nobody vouches for from now on
+	exceeded []*quota    // that have a limit which is exceeded and not enforced
 	touched  bool        // the proposer's sessions were extended
 	marked   bool        // group time was set
 	panic    string      // a defect, caught

@@ -156,7 +156,7 @@ func goldenCommands() map[string]*command {
 }
 
 var goldenSettings = settings{
-	maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true,
+	maxDataBytes: 1 << 20, minSessionTimeoutMS: 2000, maxSessionTimeoutMS: 40_000, ttlNodes: true, enforceQuotas: true, maxEphemerals: 1 << 40,
 	defaultACL: OpenACL(), superDigest: "super:hash", schemes: []string{"jwt", "ldap"},
 }
 
@@ -203,7 +203,9 @@ func goldenState() *state {
 		request{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
 		request{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}},
 		request{kind: requestSetTemplate, template: &template{path: "/p", list: OpenACL(), enforced: true}},
-		request{kind: requestSetTemplate, template: &template{path: "/p/q", list: []ACL{{PermAll, ID{"auth", "x"}}, {PermRead, ID{"user", "eve"}}}}})
+		request{kind: requestSetTemplate, template: &template{path: "/p/q", list: []ACL{{PermAll, ID{"auth", "x"}}, {PermRead, ID{"user", "eve"}}}}},
+		writeOf(op{kind: opCreate, path: "/zookeeper/quota/p/zookeeper_limits", parents: persistentParents, data: []byte("count=2,bytes=-1=;byteHardLimit=100")}),
+		writeOf(op{kind: opCreate, path: "/zookeeper/quota/p/zookeeper_stats"}))
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 		incarnation: 1, number: 3, observed: 1 << 40,
 		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, 1, true}}},
@@ -236,6 +238,8 @@ func stateParts(s *state) any {
 		sessions []session
 		owners   []sessionOwner
 		refs     []ephemeralRef
+		counts   []ephemeralCount
+		quotas   []quota
 		reapable []treeKey
 		members  []memberRecord
 		users    []user
@@ -244,7 +248,10 @@ func stateParts(s *state) any {
 	p := parts{
 		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
 		owners: slices.Collect(s.sessions.byOwner.all()), refs: slices.Collect(s.sessions.ephemerals.all()),
-		reapable: slices.Collect(s.tree.reapable.all()),
+		reapable: slices.Collect(s.tree.reapable.all()), counts: slices.Collect(s.sessions.counts.all()),
+	}
+	for it := range s.quotas.byPath.all() {
+		p.quotas = append(p.quotas, *it.quota)
 	}
 	for it := range s.tree.nodes.all() {
 		n := *it.node

@@ -17,6 +17,9 @@ func (x *execution) op(o *op) opResult {
 	if code := x.checkSession(); code != codeOK {
 		return opResult{code: code}
 	}
+	if quotaTextFault(o) != "" {
+		return opResult{code: ErrBadArguments}
+	}
 	switch o.kind {
 	case opCreate:
 		return x.create(o)
@@ -85,9 +88,9 @@ func (x *execution) create(o *op) opResult {
 		return opResult{code: code}
 	}
 	if o.parents != noParents {
-		parents, code := x.planParents(o, named)
-		if code != codeOK {
-			return opResult{code: code}
+		parents, res := x.planParents(o, named)
+		if res.code != codeOK {
+			return res
 		}
 		for _, p := range parents {
 			if res := x.createOne(&op{path: p.path, mode: o.parents.kind()}, p.acl); res.code != codeOK {
@@ -125,16 +128,20 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 	if code != codeOK {
 		return opResult{code: code}
 	}
+	if res := x.checkLimits(parentPath(path), path, o); res.code != codeOK {
+		return res
+	}
 	now := x.nowMS()
 	n := &znode{
-		data: o.data, acl: acl, kind: o.mode.kind(), ttlMS: o.ttlMS,
+		data: x.s.storedData(path, o.data), acl: acl, kind: o.mode.kind(), ttlMS: o.ttlMS,
 		czxid: x.s.zxid, mzxid: x.s.zxid, pzxid: x.s.zxid, ctimeMS: now, mtimeMS: now,
 	}
 	if n.kind == Ephemeral {
 		n.owner = x.r.session
-		x.s.sessions.ephemerals.put(ephemeralRef{n.owner, k})
+		x.s.sessions.own(n.owner, k)
 	}
 	x.s.tree.insert(k, n, up, parent)
+	x.account(path, nil, n)
 	x.publish(NodeCreated, path, n, parent.acl)
 	return opResult{path: path, stat: n.stat()}
 }
@@ -161,6 +168,30 @@ func (x *execution) checkCreate(path string, parent *znode) (treeKey, Code) {
 	return k, codeOK
 }
 
+// checkLimits is the end of create's checks: whether what it makes between up, which
+// exists, and path is within the quotas and within the limits of its session.
+func (x *execution) checkLimits(up, path string, o *op) opResult {
+	if q := x.s.refusingQuota(up, path, int64(len(o.data))); q != nil {
+		return quotaExceeded(q)
+	}
+	most := x.s.settings.maxEphemerals
+	if o.mode.ephemeral() && most > 0 && x.s.sessions.ephemeralCount(x.r.session) >= most {
+		return opResult{code: ErrLimitExceeded}
+	}
+	return opResult{}
+}
+
+// quotaExceeded is the answer to an operation that a quota refuses. It names the
+// quota.
+func quotaExceeded(q *quota) opResult { return opResult{code: ErrQuotaExceeded, path: q.path} }
+
+// account keeps the quotas right, see state.account.
+func (x *execution) account(path string, old, n *znode) {
+	if q := x.s.account(path, old, n); q != nil {
+		x.eff.exceeded = append(x.eff.exceeded, q)
+	}
+}
+
 // A newParent is a znode that is made on the way to another.
 type newParent struct {
 	path string
@@ -172,13 +203,13 @@ type newParent struct {
 // last ancestor that exists there is nothing, so only that ancestor's ACL and kind,
 // the ACLs of what is made and the path itself can refuse. named is the ACL that the
 // create names, or nil.
-func (x *execution) planParents(o *op, named *aclEntry) ([]newParent, Code) {
+func (x *execution) planParents(o *op, named *aclEntry) ([]newParent, opResult) {
 	path := o.path
 	if o.mode.sequential() {
 		path += "0" // the name may be the number alone
 	}
 	if !ValidPath(path) {
-		return nil, ErrBadArguments
+		return nil, opResult{code: ErrBadArguments}
 	}
 	up := parentPath(path)
 	var parents []newParent
@@ -190,22 +221,25 @@ func (x *execution) planParents(o *op, named *aclEntry) ([]newParent, Code) {
 	}
 	switch {
 	case parents == nil:
-		return nil, codeOK
+		return nil, opResult{}
 	case !x.permits(n.acl, PermCreate):
-		return nil, ErrNoAuth
+		return nil, opResult{code: ErrNoAuth}
 	case n.kind == Ephemeral:
-		return nil, ErrNoChildrenForEphemerals
+		return nil, opResult{code: ErrNoChildrenForEphemerals}
 	case x.s.growthRefused():
-		return nil, ErrNoSpace
+		return nil, opResult{code: ErrNoSpace}
 	}
 	slices.Reverse(parents)
 	if code := x.giveACLs(parents, x.s.templates.nearest(up), named); code != codeOK {
-		return nil, code
+		return nil, opResult{code: code}
 	}
-	if o.mode.sequential() && len(path)+9 > maxPathBytes {
-		return nil, ErrBadArguments
+	if o.mode.sequential() {
+		path = sequencePath(o.path, 0) // the first child of a new parent
 	}
-	return parents, codeOK
+	if len(path) > maxPathBytes {
+		return nil, opResult{code: ErrBadArguments}
+	}
+	return parents, x.checkLimits(up, path, o)
 }
 
 // giveACLs gives parents their ACLs, which must let the caller create the next znode
@@ -302,7 +336,11 @@ func (x *execution) setData(o *op) opResult {
 		return opResult{code: code}
 	case len(o.data) > len(n.data) && x.s.growthRefused():
 		return opResult{code: ErrNoSpace}
-	case !o.matches(n, n.version):
+	}
+	if q := x.s.refusingBytes(o.path, len(o.data)-len(n.data)); q != nil {
+		return quotaExceeded(q) // before the version, as in ZooKeeper
+	}
+	if !o.matches(n, n.version) {
 		return opResult{code: ErrBadVersion}
 	}
 	return opResult{stat: x.storeData(k, n, o.path, o.data)}
@@ -312,11 +350,12 @@ func (x *execution) setData(o *op) opResult {
 // same.
 func (x *execution) storeData(k treeKey, n *znode, path string, data []byte) Stat {
 	m := *n
-	m.data = data
+	m.data = x.s.storedData(path, data)
 	m.version = nextVersion(n.version)
 	m.mzxid = x.s.zxid
 	m.mtimeMS = x.nowMS()
 	x.s.tree.replace(k, &m)
+	x.account(path, n, &m)
 	x.publish(NodeDataChanged, path, &m, nil)
 	return m.stat()
 }
@@ -407,6 +446,10 @@ func (x *execution) add(o *op) opResult {
 		return opResult{code: ErrOverflow}
 	}
 	value += o.delta
-	stat := x.storeData(k, n, o.path, strconv.AppendInt(nil, value, 10))
+	data := strconv.AppendInt(nil, value, 10)
+	if q := x.s.refusingBytes(o.path, len(data)-len(n.data)); q != nil {
+		return quotaExceeded(q)
+	}
+	stat := x.storeData(k, n, o.path, data)
 	return opResult{stat: stat, value: value}
 }

@@ -93,6 +93,12 @@ func lessEphemeral(a, b ephemeralRef) bool {
 	return a.key < b.key
 }
 
+// An ephemeralCount is the number of a session's ephemerals.
+type ephemeralCount struct {
+	session SessionID
+	n       int64
+}
+
 // A sessionTable holds the sessions of one group.
 //
 // Invariants, checked by violations:
@@ -104,10 +110,12 @@ func lessEphemeral(a, b ephemeralRef) bool {
 //	    incarnation is not above the record's
 //	S5  a claim is newer than the session's generation
 //	S6  a released session is silent
+//	S7  counts has the number of ephemerals of exactly the sessions that have any
 type sessionTable struct {
 	byID       ordered[*session]
 	byOwner    ordered[sessionOwner]
 	ephemerals ordered[ephemeralRef]
+	counts     ordered[ephemeralCount]
 
 	last *session // what find found last; no part of the state
 }
@@ -117,11 +125,14 @@ func newSessionTable() sessionTable {
 		byID:       newOrdered(func(a, b *session) bool { return a.id < b.id }),
 		byOwner:    newOrdered(lessOwner),
 		ephemerals: newOrdered(lessEphemeral),
+		counts:     newOrdered(func(a, b ephemeralCount) bool { return a.session < b.session }),
 	}
 }
 
 func (t *sessionTable) freeze() sessionTable {
-	return sessionTable{byID: t.byID.freeze(), byOwner: t.byOwner.freeze(), ephemerals: t.ephemerals.freeze(), last: t.last}
+	return sessionTable{
+		byID: t.byID.freeze(), byOwner: t.byOwner.freeze(), ephemerals: t.ephemerals.freeze(), counts: t.counts.freeze(), last: t.last,
+	}
 }
 
 // get returns a session. Most requests of a batch are of the same session, so the
@@ -157,6 +168,28 @@ func (t *sessionTable) drop(s *session) {
 	t.last = nil
 	t.byID.remove(s)
 	t.byOwner.remove(s.ownerKey())
+}
+
+// own lists the ephemeral at k under its session.
+func (t *sessionTable) own(id SessionID, k treeKey) {
+	t.ephemerals.put(ephemeralRef{id, k})
+	t.counts.put(ephemeralCount{id, t.ephemeralCount(id) + 1})
+}
+
+// disown takes the ephemeral at k, which is listed, out of the list of its session.
+func (t *sessionTable) disown(id SessionID, k treeKey) {
+	t.ephemerals.remove(ephemeralRef{id, k})
+	if n := t.ephemeralCount(id) - 1; n > 0 {
+		t.counts.put(ephemeralCount{id, n})
+	} else {
+		t.counts.remove(ephemeralCount{session: id})
+	}
+}
+
+// ephemeralCount returns the number of ephemerals of a session.
+func (t *sessionTable) ephemeralCount(id SessionID) int64 {
+	c, _ := t.counts.get(ephemeralCount{session: id})
+	return c.n
 }
 
 // ephemeralsOf yields the keys of the ephemerals of a session, in tree order.
@@ -237,7 +270,20 @@ func (s *state) sessionViolations() iter.Seq[error] {
 				return
 			}
 		}
-		owned := 0
+		owned, counted := 0, int64(0)
+		for c := range t.counts.all() {
+			counted += c.n
+			n := int64(0)
+			for range t.ephemeralsOf(c.session) {
+				n++
+			}
+			if (n != c.n || n == 0) && !yield(fmt.Errorf("S7: session %v has %d ephemerals counted as %d", c.session, n, c.n)) {
+				return
+			}
+		}
+		if counted != int64(t.ephemerals.len()) && !yield(fmt.Errorf("S7: %d ephemerals counted as %d", t.ephemerals.len(), counted)) {
+			return
+		}
 		for it := range s.tree.nodes.all() {
 			if it.node.kind != Ephemeral {
 				continue

@@ -12,6 +12,8 @@ type settings struct {
 	minSessionTimeoutMS int64
 	maxSessionTimeoutMS int64
 	ttlNodes            bool
+	enforceQuotas       bool  // hard quotas refuse; otherwise they warn, as soft ones do
+	maxEphemerals       int64 // of one session; 0 is no limit
 
 	// defaultACL is that of a znode which is created without one.
 	defaultACL []ACL

@@ -520,7 +520,7 @@ func (r *snapshotReader) node(d *decoder, it treeItem) {
 		r.s.tree.reapable.put(it.key)
 	}
 	if it.node.kind == Ephemeral {
-		r.s.sessions.ephemerals.put(ephemeralRef{it.node.owner, it.key})
+		r.s.sessions.own(it.node.owner, it.key)
 	}
 }
 
@@ -539,6 +539,9 @@ func (r *snapshotReader) end(d *decoder, sum uint32) {
 	}
 	if d.err == nil {
 		d.keep(r.family.finish())
+	}
+	if d.err == nil {
+		r.s.deriveQuotas()
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // A state is all that a group replicates. One goroutine changes it; everyone
 // else reads frozen copies, which cost O(1) and share everything unchanged.
 //
-// Beside the invariants of its parts (T1…, S1…, M1…), the zxid never falls.
+// Beside the invariants of its parts (T1…, S1…, M1…, Q1…), the zxid never falls.
 type state struct {
 	group    GroupID
 	version  uint32 // the format version in force; 0 before the init command
@@ -25,11 +25,13 @@ type state struct {
 	members    memberTable
 	users      userTable
 	templates  templateTable
+	quotas     quotaTable
 }
 
 func newState(group GroupID) *state {
 	return &state{
-		group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable(), templates: newTemplateTable(),
+		group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable(),
+		templates: newTemplateTable(), quotas: newQuotaTable(),
 	}
 }
 
@@ -41,6 +43,7 @@ func (s *state) freeze() *state {
 	c.sessions = s.sessions.freeze()
 	c.users = s.users.freeze()
 	c.templates = s.templates.freeze()
+	c.quotas = s.quotas.freeze()
 	return &c
 }
 
@@ -53,7 +56,7 @@ func (s *state) violations() iter.Seq[error] {
 		if !s.started() {
 			return
 		}
-		for _, part := range []iter.Seq[error]{s.tree.violations(s.zxid), s.sessionViolations(), s.members.violations()} {
+		for _, part := range []iter.Seq[error]{s.tree.violations(s.zxid), s.sessionViolations(), s.members.violations(), s.quotaViolations()} {
 			for err := range part {
 				if !yield(err) {
 					return

@@ -31,7 +31,7 @@ const (
 var coreFiles = []string{
 	"path.go", "tree.go", "ordered.go", "acl.go", "state.go", "command.go", "codec.go", "encoding.go", "apply.go",
 	"operation.go", "multi.go", "snapshot.go", "digest.go", "event.go", "ids.go", "sessionapply.go", "sessiontable.go", "membertable.go", "settings.go",
-	"usertable.go", "templatetable.go", "secret.go", "distinguishedname.go",
+	"usertable.go", "templatetable.go", "secret.go", "distinguishedname.go", "quotatable.go",
 }
 
 func TestCoreIsPure(t *testing.T) {
