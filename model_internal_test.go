@@ -26,6 +26,9 @@ type model struct {
 	maxData  int
 	ttl      bool
 
+	enforce       bool // hard quotas
+	maxEphemerals int  // of a session
+
 	events []told      // of the batch at hand
 	ended  []SessionID // of the batch at hand
 	moved  []SessionID // of the batch at hand: got another owner or claim
@@ -77,7 +80,7 @@ type modelMember struct {
 func newModel(timeMS int64, maxData int, members map[MemberID]*modelMember) *model {
 	m := &model{
 		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members, users: map[string]ZXID{}, rules: map[string]ACLTemplate{},
-		timeMS: timeMS, maxData: maxData, ttl: true,
+		timeMS: timeMS, maxData: maxData, ttl: true, enforce: true, maxEphemerals: 3,
 	}
 	world := func(p Perm) []ACL { return []ACL{{p, ID{"world", "anyone"}}} }
 	for path, perms := range map[string]Perm{"/": 31, "/zookeeper": 31, "/zookeeper/quota": 31, "/zookeeper/config": 1} {
@@ -461,6 +464,7 @@ func (m *model) drop(path string) {
 	delete(parent.children, path[strings.LastIndex(path, "/")+1:])
 	parent.stat.Pzxid = max(parent.stat.Pzxid, m.zxid)
 	delete(m.nodes, path)
+	m.showUsage()
 	m.events = append(m.events, told{NodeDeleted, path, m.zxid})
 }
 
@@ -534,6 +538,13 @@ func (m *model) op(r *request, o *op) opResult {
 		return opResult{code: -110}
 	case o.kind == opSetData && len(o.data) > len(n.data) && m.spaceLow():
 		return opResult{code: -1003}
+	}
+	if o.kind == opSetData {
+		if q := m.overQuota(o.path, 0, int64(len(o.data)-len(n.data))); q != "" {
+			return opResult{code: -125, path: q}
+		}
+	}
+	switch {
 	case !fits, o.kind == opCheckChildren && int(o.count) != len(n.children),
 		o.kind == opCheckFewerChildren && len(n.children) >= int(o.count):
 		return opResult{code: -103}
@@ -563,6 +574,9 @@ func (m *model) beforeAll(r *request, o *op) Code {
 	if c := m.session(r); c != 0 {
 		return c
 	}
+	if badLimits(o) {
+		return -8
+	}
 	if o.kind == opCreate && (o.mode == 1 || o.mode == 3) && r.session == 0 {
 		return -112
 	}
@@ -571,6 +585,10 @@ func (m *model) beforeAll(r *request, o *op) Code {
 
 func (m *model) set(r *request, n *modelNode, path string, data []byte) {
 	n.data, n.isNull = data, data == nil
+	if of, name := modelQuotaPath(path); name == "zookeeper_stats" {
+		n.data, n.isNull = m.usageText(of), false
+	}
+	m.showUsage()
 	if n.stat.Version++; n.stat.Version == -1 {
 		n.stat.Version = 0
 	}
@@ -601,7 +619,11 @@ func (m *model) add(r *request, n *modelNode, o *op) opResult {
 	if math.Abs(sum) > 1e18 {
 		return opResult{code: -1002}
 	}
-	m.set(r, n, o.path, fmt.Append(nil, old+o.delta))
+	text := fmt.Append(nil, old+o.delta)
+	if q := m.overQuota(o.path, 0, int64(len(text)-len(n.data))); q != "" {
+		return opResult{code: -125, path: q}
+	}
+	m.set(r, n, o.path, text)
 	return opResult{stat: n.visible(), value: old + o.delta}
 }
 
@@ -657,7 +679,17 @@ func (m *model) delete(r *request, o *op) Code {
 	return 0
 }
 
+// create makes a znode and what is missing above it, or nothing.
 func (m *model) create(r *request, o *op) opResult {
+	saved, events := m.copyNodes(), len(m.events)
+	res := m.createAll(r, o)
+	if res.code != 0 {
+		m.nodes, m.events = saved, m.events[:events]
+	}
+	return res
+}
+
+func (m *model) createAll(r *request, o *op) opResult {
 	if !strings.Contains(o.path, "/") || strings.Contains(o.path, "\x00") {
 		return opResult{code: -8}
 	}
@@ -674,8 +706,8 @@ func (m *model) create(r *request, o *op) opResult {
 		return opResult{code: -114}
 	}
 	if o.parents != 0 {
-		if c := m.createParents(r, o, sequential); c != 0 {
-			return opResult{code: c}
+		if res := m.createParents(r, o, sequential); res.code != 0 {
+			return res
 		}
 	}
 	up := modelParent(o.path)
@@ -689,6 +721,12 @@ func (m *model) create(r *request, o *op) opResult {
 	}
 	if c := m.mayCreate(r, parent, path); c != 0 {
 		return opResult{code: c}
+	}
+	if q := m.overQuota(path, 1, int64(len(o.data))); q != "" {
+		return opResult{code: -125, path: q}
+	}
+	if m.tooManyEphemerals(r, o) {
+		return opResult{code: -1006}
 	}
 	n := m.put(r, path, o.data, acl)
 	n.isEphem = o.mode == 1 || o.mode == 3
@@ -757,13 +795,13 @@ func (m *model) mayCreate(r *request, parent *modelNode, path string) Code {
 }
 
 // createParents makes what is missing above o.path, or says why it must not.
-func (m *model) createParents(r *request, o *op, sequential bool) Code {
+func (m *model) createParents(r *request, o *op, sequential bool) opResult {
 	whole := o.path
 	if sequential {
 		whole += "0"
 	}
 	if !modelPathOK(whole) {
-		return -8
+		return opResult{code: -8}
 	}
 	var missing []string
 	up := modelParent(whole)
@@ -772,27 +810,30 @@ func (m *model) createParents(r *request, o *op, sequential bool) Code {
 		up = modelParent(up)
 	}
 	if len(missing) == 0 {
-		return 0
+		return opResult{}
 	}
 	last := missing[len(missing)-1]
 	if c := m.mayCreate(r, m.nodes[up], last); c != 0 {
-		return c
+		return opResult{code: c}
 	}
 	acls := map[string][]ACL{}
 	for _, p := range slices.Backward(missing) {
 		acl, ok := m.newACL(r, o, p)
 		switch {
 		case !ok:
-			return -114
+			return opResult{code: -114}
 		case !modelAllows(acl, r.identities, 4):
-			return -102
+			return opResult{code: -102}
 		}
 		acls[p] = acl
 	}
 	for _, p := range slices.Backward(missing) {
+		if q := m.overQuota(p, 1, 0); q != "" {
+			return opResult{code: -125, path: q}
+		}
 		m.put(r, p, nil, acls[p]).reapable = o.parents == containerParents
 	}
-	return 0
+	return opResult{}
 }
 
 func (m *model) put(r *request, path string, data []byte, acl []ACL) *modelNode {
@@ -804,6 +845,10 @@ func (m *model) put(r *request, path string, data []byte, acl []ACL) *modelNode 
 	n := &modelNode{data: data, isNull: data == nil, acl: acl, children: map[string]bool{}}
 	n.stat = Stat{Czxid: m.zxid, Mzxid: m.zxid, Pzxid: m.zxid, Ctime: now, Mtime: now}
 	m.nodes[path] = n
+	if of, name := modelQuotaPath(path); name == "zookeeper_stats" {
+		n.data, n.isNull = m.usageText(of), false
+	}
+	m.showUsage()
 	m.events = append(m.events, told{NodeCreated, path, m.zxid})
 	return n
 }

@@ -47,6 +47,7 @@ func TestModel(t *testing.T) {
 	for _, c := range []Code{
 		codeOK, ErrUnimplemented, ErrBadArguments, ErrNoNode, ErrNoAuth, ErrBadVersion, ErrNoChildrenForEphemerals, ErrNodeExists,
 		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrAuthFailed, ErrTooLarge, ErrNotANumber, ErrNoSpace, ErrNoUser,
+		ErrQuotaExceeded, ErrLimitExceeded,
 	} {
 		if g.codes[c] == 0 && c != ErrUnimplemented {
 			t.Errorf("code %v was never answered: the generator does not reach it", c)
@@ -79,8 +80,11 @@ func newGenerator(tb testing.TB, seed uint64) *generator {
 	g := &generator{t: tb, r: rand.New(rand.NewPCG(seed, 1)), s: newState(rootGroup), codes: map[Code]int{}, clock: 1_000_000}
 	init := &initCommand{
 		version: formatVersion, ensemble: "model", timeMS: g.clock,
-		settings: settings{maxDataBytes: 64, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true, defaultACL: OpenACL()},
-		members:  []memberRecord{{id: 1}, {id: 2}, {id: 3, role: Observer}},
+		settings: settings{
+			maxDataBytes: 64, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true, defaultACL: OpenACL(),
+			enforceQuotas: true, maxEphemerals: 3,
+		},
+		members: []memberRecord{{id: 1}, {id: 2}, {id: 3, role: Observer}},
 	}
 	g.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: init})
 	g.m = newModel(g.clock, 64, map[MemberID]*modelMember{1: {}, 2: {}, 3: {observer: true}})
@@ -473,6 +477,8 @@ func (g *generator) op() op {
 		}
 	}
 	switch n := g.r.IntN(100); {
+	case g.one(20):
+		g.quota(&o)
 	case n < 45 && len(g.m.nodes) < 150:
 		g.create(&o)
 	case n < 60:
