@@ -112,7 +112,11 @@ func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte)
 			return fail(ErrTooLarge, fmt.Sprintf("an identity of %d bytes, the limit is %d", len(id.ID), maxIDBytes))
 		}
 	}
-	return s.addIdentities(proved)
+	if err := s.addIdentities(proved); err != nil {
+		return err
+	}
+	s.meter.join(proved)
+	return nil
 }
 
 // addIdentities adds what the handle does not have yet. A user who has shown a newer

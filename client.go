@@ -2,6 +2,7 @@ package coord
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ var (
 // Errors, the first that applies: [ErrBadArguments] (mode, time to live),
 // [ErrTooLarge], [ErrSessionExpired], [ErrInvalidACL], [ErrNoNode] (no parent),
 // [ErrNoAuth], [ErrBadArguments] (path), [ErrNodeExists],
-// [ErrNoChildrenForEphemerals], [ErrNoSpace].
+// [ErrNoChildrenForEphemerals], [ErrNoSpace], [ErrQuotaExceeded], [ErrLimitExceeded].
 func (s *Session) Create(ctx context.Context, path string, data []byte, opts ...CreateOption) (string, Stat, error) {
 	res, err := s.write(ctx, CreateOp(path, data, opts...).op)
 	return res.path, res.stat, err
@@ -88,7 +89,8 @@ func (s *Session) Exists(ctx context.Context, path string, opts ...ReadOption) (
 // bytes is a change like any other.
 //
 // Errors, the first that applies: [ErrTooLarge], [ErrSessionExpired],
-// [ErrBadArguments], [ErrNoNode], [ErrNoAuth], [ErrNoSpace], [ErrBadVersion].
+// [ErrBadArguments], [ErrNoNode], [ErrNoAuth], [ErrNoSpace], [ErrQuotaExceeded],
+// [ErrBadVersion].
 func (s *Session) SetData(ctx context.Context, path string, data []byte, opts ...SetDataOption) (Stat, error) {
 	res, err := s.write(ctx, SetDataOp(path, data, opts...).op)
 	return res.stat, err
@@ -217,7 +219,9 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
 		return nil, &OpError{Op: "multi", Err: res.code}
 	}
 	if res.firstError() != codeOK {
-		return nil, multiError(list, res.ops)
+		failed := multiError(list, res.ops)
+		failed.Err.Detail = s.detail(&list[failed.Index], res.ops[failed.Index])
+		return nil, failed
 	}
 	return opResults(res.ops), nil
 }
@@ -286,10 +290,28 @@ func (s *Session) write(ctx context.Context, o op) (opResult, error) {
 	if err != nil {
 		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: err}
 	}
-	if code := res.firstError(); code != codeOK {
-		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: code, Detail: pathDetail(o.path, code)}
+	if res.code != codeOK {
+		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: res.code}
 	}
-	return res.ops[0], nil
+	answer := res.ops[0]
+	if answer.code != codeOK {
+		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: answer.code, Detail: s.detail(&o, answer)}
+	}
+	return answer, nil
+}
+
+// detail says what there is to say about a refusal beyond its code, as things stand
+// now.
+func (s *Session) detail(o *op, answer opResult) string {
+	switch answer.code {
+	case ErrBadArguments:
+		return cmp.Or(pathFault(o.path), quotaTextFault(o))
+	case ErrQuotaExceeded:
+		return s.g.state().quotaDetail(answer.path, s.ids())
+	case ErrLimitExceeded:
+		return s.ephemeralsDetail()
+	}
+	return ""
 }
 
 // checkOp finds what is wrong with an operation before it is proposed. The
@@ -374,7 +396,27 @@ func (s *Session) submit(ctx context.Context, r request) (*result, error) {
 		return nil, err
 	}
 	r.session, r.generation, r.identities = s.id, s.generation, s.ids()
-	return s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout)
+	if s.meter == nil {
+		return s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout)
+	}
+	return s.submitLimited(ctx, r)
+}
+
+// submitLimited is submit for a session with limits: the request waits for its turn.
+func (s *Session) submitLimited(ctx context.Context, r request) (*result, error) {
+	begin := time.Now()
+	waiting, cancel := s.waiting(ctx)
+	err := s.meter.admit(waiting, &r)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	var res *result
+	if err = s.alive(); err == nil {
+		res, err = s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout-time.Since(begin))
+	}
+	s.meter.settle(&r, err)
+	return res, err
 }
 
 // submit proposes a request and waits for its result, for ctx, for timeout, and

@@ -97,6 +97,17 @@ type Config struct {
 	// own clients use.
 	Authenticators map[string]Authenticator
 
+	// SessionLimits are those of every external session on this member that is opened
+	// without limits of its own (see [SessionOptions]).
+	SessionLimits Limits
+
+	// IdentityLimits returns the limits that all external sessions of an identity have
+	// together on this member, or false if it has none. It is asked whenever such a
+	// session is opened, and when one shows a credential; the last answer counts. It
+	// must not wait and may be called concurrently. A server can limit each address
+	// so, by its identities of the scheme ip. Nil means none.
+	IdentityLimits func(ID) (Limits, bool)
+
 	// OperationTimeout bounds every call whose context ends later or never. Zero
 	// means 30 s.
 	OperationTimeout time.Duration
@@ -202,6 +213,7 @@ func (c *Config) validate() error {
 	wrong(c.MaxSessionTimeout < c.MinSessionTimeout || c.MaxSessionTimeout > maxSessionTimeout,
 		"MaxSessionTimeout %v is not between MinSessionTimeout, %v, and %v", c.MaxSessionTimeout, c.MinSessionTimeout, maxSessionTimeout)
 	wrong(c.MaxDataBytes < 1 || c.MaxDataBytes > maxMaxDataBytes, "MaxDataBytes %d is not between 1 and %d", c.MaxDataBytes, maxMaxDataBytes)
+	wrong(c.SessionLimits.fault() != "", "SessionLimits: %s", c.SessionLimits.fault())
 	wrong(c.LogShards > 64, "LogShards %d is more than 64", c.LogShards)
 	for name, n := range map[string]int{
 		"MaxEphemerals": c.MaxEphemerals, "WatchBuffer": c.WatchBuffer, "MaxWatches": c.MaxWatches, "HistoryEvents": c.HistoryEvents, "HistoryBytes": c.HistoryBytes,

@@ -27,6 +27,8 @@ type Coordinator struct {
 	disk *disk
 	root *group
 
+	ledger *ledger // of what sessions with limits use
+
 	anonymous *Session                // reads, for which no session is needed
 	own       atomic.Pointer[Session] // writes; nil until it is open
 
@@ -60,6 +62,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), ownNew: make(chan struct{}), hashing: newHashing(),
 	}
+	c.ledger = newLedger(&c.cfg)
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := c.start(); err != nil {
 		c.cancel(err)

@@ -49,6 +49,9 @@ type group struct {
 	lastTouch atomic.Int64
 	born      time.Time
 
+	// warnedQuotas is owned by the goroutine of the machine.
+	warnedQuotas quotaWarnings
+
 	// lastMark is when this member last saw group time move, as time since born.
 	lastMark atomic.Int64
 	// timeStoodStill says that nobody has marked the time since this process
@@ -80,6 +83,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(),
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
+		warnedQuotas: quotaWarnings{},
 	}
 	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})
@@ -140,6 +144,9 @@ func (g *group) observe(cmd *command, eff *effects, s *state) {
 	}
 	if eff.touched {
 		g.sign(s.members.get(cmd.member))
+	}
+	if len(eff.exceeded) > 0 {
+		g.warnedQuotas.warn(g.log, time.Since(g.born), eff.exceeded)
 	}
 	g.observeSessions(cmd, eff, s)
 }

@@ -238,6 +238,9 @@ func (h *hub) admit(w *Watch) error {
 	if h.count >= h.limit {
 		return ErrTooManyWatches
 	}
+	if err := w.s.meter.takeWatches(1); err != nil {
+		return err
+	}
 	h.count++
 	h.behind[w] = struct{}{}
 	if w.progress {
@@ -319,6 +322,7 @@ func (h *hub) removeLocked(w *Watch) {
 	}
 	w.removed = true
 	h.count--
+	w.s.meter.giveWatches(1)
 	delete(h.behind, w)
 	delete(h.marked, w)
 	if w.joined {
@@ -399,6 +403,9 @@ func (h *hub) enlist(late *lateRegistrations, seq uint64) (behind uint64, err er
 	if h.count+more > h.limit {
 		return 0, ErrTooManyWatches
 	}
+	if err := ws.s.meter.takeWatches(more); err != nil {
+		return 0, err
+	}
 	h.count += more
 	for path, r := range late.table.byPath {
 		modes := r.modes
@@ -418,6 +425,7 @@ func (h *hub) enlist(late *lateRegistrations, seq uint64) (behind uint64, err er
 func (h *hub) dropLocked(r *registration) {
 	delete(r.set.regs, r.path)
 	h.count--
+	r.set.s.meter.giveWatches(1)
 }
 
 // dismiss takes a set out, if it is in.

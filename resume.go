@@ -53,15 +53,28 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 	if err != nil {
 		return fail(err, "")
 	}
-	s, err := c.root.resume(ctx, c, t, o.Timeout, ids)
+	m := c.ledger.newMeter(c.root, &o, ids)
+	if err = c.payForSession(ctx, m); err != nil {
+		m.leave()
+		return fail(err, "")
+	}
+	s, err := c.root.resume(ctx, c, t, o.Timeout, ids, m)
 	if err != nil {
+		m.leave()
 		return fail(err, "")
 	}
 	return s, nil
 }
 
+// payForSession waits for the turn of a resume, at most for the operation timeout.
+func (c *Coordinator) payForSession(ctx context.Context, m *meter) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	return m.pay(ctx, 1, 0)
+}
+
 // resume takes a session over, now or later.
-func (g *group) resume(ctx context.Context, c *Coordinator, t Token, timeout time.Duration, ids []ID) (*Session, error) {
+func (g *group) resume(ctx context.Context, c *Coordinator, t Token, timeout time.Duration, ids []ID, m *meter) (*Session, error) {
 	g.beginResume(t.session)
 	// A session that comes here when this call has failed is let go again.
 	defer g.endResume(t.session)
@@ -89,7 +102,7 @@ func (g *group) resume(ctx context.Context, c *Coordinator, t Token, timeout tim
 		}
 		s := g.newSession(c, t.session, generation, timeoutMS)
 		s.password = t.password
-		s.speakFor(ids)
+		s.speakFor(ids, m)
 		return g.takeOver(ctx, c, s)
 	}
 }

@@ -67,6 +67,10 @@ type SessionOptions struct {
 	External   bool
 	Identities []ID
 
+	// Limits are those of this session. The zero Limits are [Config.SessionLimits] if
+	// it is External, and otherwise none.
+	Limits Limits
+
 	_ struct{}
 }
 
@@ -91,6 +95,7 @@ type Session struct {
 	timeout    time.Duration
 	patience   time.Duration        // the handle ends when the last acknowledged touch is older
 	identities atomic.Pointer[[]ID] // nil is the ensemble's own code
+	meter      *meter               // nil: it has no limits
 
 	ctx    context.Context // ends with the handle
 	cancel context.CancelCauseFunc
@@ -211,6 +216,7 @@ func (s *Session) end(err error) bool {
 	}
 	s.cancel(err)
 	s.becomeLocked(stateOf(context.Cause(s.ctx)))
+	s.meter.leave()
 	return true
 }
 
@@ -316,15 +322,21 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	if err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
+	m := c.ledger.newMeter(g, &o, ids)
+	if err := m.pay(ctx, 1, 0); err != nil {
+		m.leave()
+		return nil, &OpError{Op: "openSession", Err: err}
+	}
 	r := request{kind: requestOpenSession, timeoutMS: o.Timeout.Milliseconds(), identities: ids}
 	_, _ = rand.Read(r.password[:]) // never fails
 	res, err := g.ask(ctx, r, c.cfg.OperationTimeout, g.closeOrphan)
 	if err != nil {
+		m.leave()
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
 	s := g.newSession(c, res.session, firstGeneration, res.timeoutMS)
 	s.password = newSecret(r.password)
-	s.speakFor(ids)
+	s.speakFor(ids, m)
 	if err := g.adopt(s); err != nil {
 		s.end(err)
 		g.letGo(s.closeRequest())
@@ -333,8 +345,10 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 	return s, nil
 }
 
-// speakFor gives a new handle its identities.
-func (s *Session) speakFor(ids []ID) {
+// speakFor gives a new handle its identities and limits.
+func (s *Session) speakFor(ids []ID, m *meter) {
+	s.meter = m
+	m.opened(s.id)
 	if ids != nil {
 		s.identities.Store(&ids)
 	}
