@@ -98,10 +98,12 @@ func list(fs vfs.FS, dir string) ([]string, error) {
 
 // snapshotPath is where the file that was recorded as old is to be found from
 // the host folder called host. Only the last elements of old count: those
-// before change with the host's name and the directory's place.
+// before change with the host's name and the directory's place. The path is below
+// the root, whatever a damaged record says.
 func (l layout) snapshotPath(host, old string) string {
 	const elements = 4 // snapshot-part-n, snapshot-g-m, snapshot-index, file
 	parts := strings.FieldsFunc(old, func(r rune) bool { return r == '/' || r == '\\' })
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == ".." })
 	parts = parts[max(0, len(parts)-elements):]
 	return filepath.Join(append([]string{l.root, host, filepath.Base(l.data)}, parts...)...)
 }
