@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // ZooKeeper's digest scheme is made of it
 	"crypto/subtle"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -33,10 +32,6 @@ func DigestID(credential string) ID {
 	sum := sha1.Sum([]byte(credential)) //nolint:gosec // see above
 	return ID{schemeDigest, name + ":" + base64.StdEncoding.EncodeToString(sum[:])}
 }
-
-// CertificateID returns the identity of whoever has shown a client certificate that
-// was verified: x509 and its subject.
-func CertificateID(cert *x509.Certificate) ID { return ID{schemeX509, cert.Subject.String()} }
 
 // AddrID returns the identity of whoever calls from an address.
 func AddrID(addr netip.Addr) ID { return ID{schemeIP, addr.Unmap().WithZone("").String()} }
