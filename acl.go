@@ -231,12 +231,17 @@ func (s *state) matches(have, entry ID) bool {
 func redactACL(list []ACL) []ACL {
 	out := make([]ACL, len(list))
 	for i, a := range list {
-		if user, _, ok := strings.Cut(a.ID.ID, ":"); ok && a.ID.Scheme == schemeDigest {
-			a.ID.ID = user + ":x"
-		}
-		out[i] = a
+		out[i] = ACL{a.Perms, a.ID.redacted()}
 	}
 	return out
+}
+
+// redacted returns id without the hash of a password.
+func (id ID) redacted() ID {
+	if user, _, ok := strings.Cut(id.ID, ":"); ok && id.Scheme == schemeDigest {
+		id.ID = user + ":x"
+	}
+	return id
 }
 
 // An aclEntry is an immutable ACL that any number of znodes share.

@@ -17,9 +17,11 @@ import (
 // session is connected to. It may be called concurrently.
 type Authenticator interface {
 	// Authenticate returns the ids that a credential proves, in the
-	// authenticator's own scheme, at least one; or an error, of which the caller
-	// of [Session.AddAuth] is told nothing: it goes into the log. It must not keep
-	// the credential, and should return when ctx ends.
+	// authenticator's own scheme, at least one and none empty; or an error, of which
+	// the caller of [Session.AddAuth] is told nothing: it goes into the audit log and
+	// must not hold secrets. It must not keep the credential, and should return when
+	// ctx ends: nobody waits for it any longer, and 256 calls on one member that do
+	// not return are the last. A panic counts as an error.
 	Authenticate(ctx context.Context, credential []byte) (ids []string, err error)
 }
 
@@ -81,30 +83,44 @@ func (s *Session) ids() []ID {
 // with another password is such a failure, though it proves what it always does.
 //
 // Errors: [ErrAuthFailed] for an unknown scheme and a credential that was not
-// accepted, without saying which; [ErrTooLarge] beyond 64 identities or for one of
-// more than 1024 bytes; those of the session, and that of ctx, also while the attempt
-// waits.
+// accepted, without saying which; [ErrTooLarge] for a credential of more than 64 KiB,
+// beyond 64 identities, or for one of more than 1024 bytes, and then none is added;
+// those of the session, and that of ctx, or [ErrTimeout] after
+// [Config.OperationTimeout], also while the attempt waits. Each call is an event of the
+// audit log.
 func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte) error {
 	fail := func(err error, detail string) error { return &OpError{Op: "addAuth", Err: err, Detail: detail} }
 	if err := s.alive(); err != nil {
 		return fail(err, "")
+	}
+	if len(credential) > maxCredentialBytes {
+		return fail(ErrTooLarge, fmt.Sprintf("a credential of %d bytes, the limit is %d", len(credential), maxCredentialBytes))
 	}
 	ctx, cancel := s.waiting(ctx)
 	defer cancel()
 	if err := s.g.awaitJoined(ctx); err != nil {
 		return fail(err, "")
 	}
+	about := []slog.Attr{slog.String("session", s.id.String()), slog.String("scheme", s.c.schemeForLog(scheme))}
 	proved, err := s.authenticate(ctx, scheme, credential)
-	if errors.Is(err, ErrAuthFailed) {
-		s.c.log.Debug("credential not accepted", slog.String("session", s.id.String()), slog.String("scheme", scheme), slog.Any("err", err))
+	switch {
+	case errors.Is(err, ErrAuthFailed):
+		s.c.audit(actAuthenticate, auditRefused, append(about, reasonOf(err)...)...)
 		return fail(ErrAuthFailed, "")
+	case err != nil:
+		err = fail(err, "")
+	default:
+		err = s.addProved(proved)
 	}
-	if err != nil {
-		return fail(err, "")
-	}
+	s.c.auditResult(actAuthenticate, err, append(about, auditIDs(append([]ID{}, proved...)))...)
+	return err
+}
+
+// addProved adds what a credential has proved, within limits.
+func (s *Session) addProved(proved []ID) error {
 	for _, id := range proved {
 		if len(id.ID) > maxIDBytes {
-			return fail(ErrTooLarge, fmt.Sprintf("an identity of %d bytes, the limit is %d", len(id.ID), maxIDBytes))
+			return &OpError{Op: "addAuth", Err: ErrTooLarge, Detail: fmt.Sprintf("an identity of %d bytes, the limit is %d", len(id.ID), maxIDBytes)}
 		}
 	}
 	if err := s.addIdentities(proved); err != nil {
@@ -190,6 +206,7 @@ func (s *Session) authenticateDigest(ctx context.Context, credential string) ([]
 		return nil
 	})
 	if errors.Is(err, ErrAuthFailed) {
+		s.c.audit(actAuthenticate, auditRefused, slog.String("session", s.id.String()), slog.String("scheme", schemeSuper))
 		err = nil
 	}
 	return proved, err
@@ -199,16 +216,14 @@ func (s *Session) authenticateDigest(ctx context.Context, credential string) ([]
 func (c *Coordinator) authenticatePlugIn(ctx context.Context, scheme string, credential []byte) ([]ID, error) {
 	a := c.cfg.Authenticators[scheme]
 	if a == nil {
-		return nil, fmt.Errorf("%w: scheme %q is unknown here", ErrAuthFailed, cutText(scheme))
+		return nil, fmt.Errorf("%w: the scheme is unknown here", ErrAuthFailed)
 	}
-	proved, err := a.Authenticate(ctx, slices.Clone(credential))
+	proved, err := c.askAuthenticator(ctx, a, credential)
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrAuthFailed, err)
-	case len(proved) == 0:
-		return nil, fmt.Errorf("%w: the authenticator for %q returned neither an id nor an error", ErrAuthFailed, scheme)
 	}
 	var ids []ID
 	for _, id := range proved {
@@ -216,6 +231,19 @@ func (c *Coordinator) authenticatePlugIn(ctx context.Context, scheme string, cre
 	}
 	return ids, nil
 }
+
+// schemeForLog returns a scheme that is known, and nothing that a client has made up:
+// some give the credential first.
+func (c *Coordinator) schemeForLog(scheme string) string {
+	if _, ok := c.cfg.Authenticators[scheme]; ok || builtInSchemes[scheme] {
+		return scheme
+	}
+	return "unknown"
+}
+
+// maxCredentialBytes limits what [Session.AddAuth] takes: ten times what a token of
+// any kind has.
+const maxCredentialBytes = 64 << 10
 
 // identities returns those that a session is opened with, nil for the ensemble's own
 // code.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -183,6 +184,11 @@ func (s *Session) SetACL(ctx context.Context, path string, list []ACL, opts ...S
 		opt.applySetACL(&o)
 	}
 	res, err := s.write(ctx, o)
+	about := []slog.Attr{slog.String("session", s.id.String()), auditIDs(s.ids()), slog.String("path", cutText(path)), auditACL(o.acl)}
+	if err == nil {
+		about = append(about, slog.Int("aversion", int(res.stat.Aversion)))
+	}
+	s.c.auditResult(actSetACL, err, about...)
 	return res.stat, err
 }
 

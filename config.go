@@ -153,6 +153,11 @@ type Config struct {
 	// Logger receives this member's log. Nil means slog.Default().
 	Logger *slog.Logger
 
+	// AuditLogger receives an event for each act that concerns security, all with the
+	// message "audit"; docs/SECURITY.md lists them. No event holds a secret. Nil means
+	// Logger.
+	AuditLogger *slog.Logger
+
 	memory *raftnode.Memory // set by coordtest; nil is sockets and the disk
 	_      struct{}
 }

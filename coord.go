@@ -28,6 +28,8 @@ type Coordinator struct {
 	root *group
 
 	ledger *ledger // of what sessions with limits use
+	auditLog       *slog.Logger
+	authenticating chan struct{} // holds a place for each call of an authenticator
 
 	anonymous *Session                // reads, for which no session is needed
 	own       atomic.Pointer[Session] // writes; nil until it is open
@@ -59,16 +61,23 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("coord: open: %w", err)
 	}
-	c := &Coordinator{
-		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), ownNew: make(chan struct{}), hashing: newHashing(),
-	}
-	c.ledger = newLedger(&c.cfg)
+	c := newCoordinator(cfg)
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := c.start(); err != nil {
 		c.cancel(err)
 		return nil, fmt.Errorf("coord: open %s: %w", cfg.Dir, err)
 	}
 	return c, nil
+}
+
+// newCoordinator returns a member that has nothing to run on yet.
+func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
+	c := &Coordinator{
+		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), auditLog: cfg.newAuditLogger(),
+		authenticating: make(chan struct{}, maxAuthenticating), ownNew: make(chan struct{}), hashing: newHashing(),
+	}
+	c.ledger = newLedger(&c.cfg)
+	return c
 }
 
 // start opens directory and host and starts the goroutines. What it has opened
@@ -161,7 +170,15 @@ func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Sessio
 	if err := c.root.awaitJoined(ctx); err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
-	return c.root.openSession(ctx, c, o)
+	s, err := c.root.openSession(ctx, c, o)
+	if o.External {
+		about := []slog.Attr{auditIDs(append([]ID{}, o.Identities...))}
+		if s != nil {
+			about = append(about, slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
+		}
+		c.auditResult(actOpenSession, err, about...)
+	}
+	return s, err
 }
 
 // awaitJoined waits until this process may read and propose, at most for the

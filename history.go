@@ -21,6 +21,16 @@ type history struct {
 	bytes   int      // guarded by mu
 	oldest  ZXID     // guarded by mu; every change behind this zxid is here
 	taken   uint64   // guarded by mu; the hub has taken everything before it
+
+	// gone has the ACL that a znode of the history had when it was deleted, by path,
+	// of several the last.
+	gone map[string]goneACL // guarded by mu
+}
+
+// A goneACL is that of a znode which was deleted.
+type goneACL struct {
+	acl  *aclEntry
+	zxid ZXID // of the deletion
 }
 
 // mostBehind is how many times its bounds the history may hold for the hub's sake:
@@ -45,6 +55,9 @@ func (h *history) add(changes []change) uint64 {
 	for i := range changes {
 		changes[i].last = i+1 == len(changes) || changes[i+1].zxid != changes[i].zxid
 		h.bytes += changes[i].size()
+		if c := &changes[i]; c.typ == NodeDeleted {
+			h.noteGoneLocked(c)
+		}
 	}
 	h.changes = append(h.changes, changes...)
 	h.trimLocked()
@@ -59,7 +72,11 @@ func (h *history) trimLocked() {
 	for drop < len(h.changes) && over(1) && (h.first+uint64(drop) < h.taken || over(mostBehind)) {
 		h.oldest = h.changes[drop].zxid
 		for drop < len(h.changes) && h.changes[drop].zxid == h.oldest {
-			h.bytes -= h.changes[drop].size()
+			c := &h.changes[drop]
+			h.bytes -= c.size()
+			if c.typ == NodeDeleted && h.gone[c.path].zxid == c.zxid {
+				delete(h.gone, c.path)
+			}
 			drop++
 		}
 	}
@@ -77,8 +94,24 @@ func (h *history) reset(z ZXID) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.first = h.nextLocked() + 1 // a number that nobody can be given: whoever is before it has missed something
-	h.changes, h.bytes, h.oldest = nil, 0, z
+	h.changes, h.bytes, h.oldest, h.gone = nil, 0, z, nil
 	return h.first
+}
+
+// noteGoneLocked keeps the ACL of a znode that was deleted.
+func (h *history) noteGoneLocked(c *change) {
+	if h.gone == nil {
+		h.gone = map[string]goneACL{}
+	}
+	h.gone[c.path] = goneACL{c.node.acl, c.zxid}
+}
+
+// lastACL returns the ACL that the znode at path had when it was deleted for the last
+// time, or nil if that is not in the history.
+func (h *history) lastACL(path string) *aclEntry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.gone[path].acl
 }
 
 // seek returns the sequence number of the first change behind p, and false if

@@ -52,7 +52,7 @@ func newLoneGroup(t *testing.T, change ...func(*Config)) *loneGroup {
 	if err := cfg.validate(); err != nil {
 		t.Fatal(err)
 	}
-	c := &Coordinator{cfg: cfg, log: cfg.Logger, ownNew: make(chan struct{})}
+	c := newCoordinator(cfg)
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(t.Context()))
 	s := newState(rootGroup)
 	g := newGroup(s.group, &cfg, c.log)

@@ -44,6 +44,7 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 		return fail(err, "")
 	}
 	if id := c.root.state().id; id != t.ensemble {
+		c.auditResult(actResumeSession, ErrAuthFailed, slog.String("session", t.session.String()))
 		return fail(ErrAuthFailed, fmt.Sprintf("the token is of ensemble %v, this is ensemble %v", t.ensemble, id))
 	}
 	if c.root.isLeaving() {
@@ -59,6 +60,7 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 		return fail(err, "")
 	}
 	s, err := c.root.resume(ctx, c, t, o.Timeout, ids, m)
+	c.auditResult(actResumeSession, err, slog.String("session", t.session.String()), auditIDs(ids))
 	if err != nil {
 		m.leave()
 		return fail(err, "")

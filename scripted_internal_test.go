@@ -242,7 +242,8 @@ func unstartedMember(tb testing.TB) (*Coordinator, *scriptedHost) {
 		tb.Fatal(err)
 	}
 	h := &scriptedHost{tb: tb}
-	c := &Coordinator{cfg: cfg, log: cfg.Logger, host: h, ownNew: make(chan struct{})}
+	c := newCoordinator(cfg)
+	c.host = h
 	c.ctx, c.cancel = context.WithCancelCause(context.Background()) //nolint:usetesting // it must outlive the test's, as a Coordinator does
 	c.root = newGroup(scriptedGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail

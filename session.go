@@ -272,6 +272,7 @@ func (s *Session) HandOver(ctx context.Context) error {
 	}
 	r := request{kind: requestRelease, session: s.id, generation: s.generation}
 	code, err := s.part(ctx, r, s.c.cfg.OperationTimeout)
+	s.c.auditResult(actHandOver, cmp.Or(err, code.err()), slog.String("session", s.id.String()), auditIDs(s.ids()))
 	switch {
 	case err != nil:
 		return &OpError{Op: "handOver", Err: fmt.Errorf("session %v was not released and waits for its timeout: %w", s.id, err)}

@@ -331,7 +331,7 @@ func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
 		if w.hasEnded() {
 			return true // take tells why
 		}
-		if !w.hub.g.state().tells(path, n.acl, w.s.ids()) {
+		if !w.hub.tells(path, n.acl, w.s.ids()) {
 			continue // not any more
 		}
 		if last.Initial && !yield(last) {
@@ -471,7 +471,7 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 	if w.mode == Children {
 		ev.Type, ev.Path, then = NodeChildrenChanged, w.path, c.parent
 	}
-	if !s.tells(ev.Path, then, w.s.ids()) {
+	if !w.hub.tells(ev.Path, then, w.s.ids()) {
 		return Event{}, false
 	}
 	if w.data && w.mode != Children {
@@ -481,13 +481,19 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 }
 
 // tells reports whether a reader may be told of a change of the znode at path, or of
-// its children: it was allowed to read the znode then, and is now.
-func (s *state) tells(path string, then *aclEntry, identities []ID) bool {
+// its children: it was allowed to read the znode then, and is now. A znode that is gone
+// is judged by the ACL that it had last, so that deleting it does not open what was
+// closed before.
+func (h *hub) tells(path string, then *aclEntry, identities []ID) bool {
+	s := h.g.state()
 	if !s.permits(then, identities, PermRead) {
 		return false
 	}
-	now, exists := s.tree.find(path)
-	return !exists || s.permits(now.acl, identities, PermRead)
+	if n, exists := s.tree.find(path); exists {
+		return s.permits(n.acl, identities, PermRead)
+	}
+	last := h.history.lastACL(path)
+	return last == nil || s.permits(last, identities, PermRead)
 }
 
 // C returns a channel of the events, the same each time, which is closed when the

@@ -224,11 +224,10 @@ func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 // what [WatchSet.Err] says.
 func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	ws.hub.flush()
-	s := ws.hub.g.state()
 	notices, err := ws.takeNotices(upTo)
 	var events []Event
 	for i := range notices { // not under mu: the hub may want it
-		if n := &notices[i]; s.tells(n.path, n.acl, ws.s.ids()) {
+		if n := &notices[i]; ws.hub.tells(n.path, n.acl, ws.s.ids()) {
 			events = append(events, Event{Type: n.typ, Path: n.path, ZXID: n.zxid})
 		}
 	}

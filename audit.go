@@ -1,0 +1,125 @@
+package coord
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// An auditAct is something that concerns security. docs/SECURITY.md lists all with
+// their attributes.
+type auditAct string
+
+const (
+	actAuthenticate  auditAct = "authenticate"   // a credential was shown
+	actOpenSession   auditAct = "open session"   // for somebody outside
+	actResumeSession auditAct = "resume session" // with a token
+	actHandOver      auditAct = "hand over session"
+	actSetACL        auditAct = "set ACL"
+)
+
+// An auditOutcome says what came of an act.
+type auditOutcome string
+
+const (
+	auditOK      auditOutcome = "ok"
+	auditRefused auditOutcome = "refused" // by the ensemble or this member
+	auditFailed  auditOutcome = "failed"  // for another reason; nothing was done
+	auditUnknown auditOutcome = "unknown" // it may have been done, or may still be
+)
+
+// auditMessage is the message of every event of the audit log. Nothing else that
+// coord logs has it.
+const auditMessage = "audit"
+
+// newAuditLogger returns the logger of audit events.
+func (c *Config) newAuditLogger() *slog.Logger {
+	return cmp.Or(c.AuditLogger, c.Logger).With(slog.Uint64("member", uint64(c.ID)))
+}
+
+// audit logs one event. No attribute may hold a secret: identities go through
+// auditIDs, and lists through auditACL.
+func (c *Coordinator) audit(act auditAct, outcome auditOutcome, attrs ...slog.Attr) {
+	level := slog.LevelInfo
+	if outcome != auditOK {
+		level = slog.LevelWarn
+	}
+	all := append([]slog.Attr{slog.String("act", string(act)), slog.String("outcome", string(outcome))}, attrs...)
+	c.auditLog.LogAttrs(context.Background(), level, auditMessage, all...)
+}
+
+// auditResult logs an act that ended with err. If its outcome is not known it is
+// logged again when it is, unless this member is closed before.
+func (c *Coordinator) auditResult(act auditAct, err error, attrs ...slog.Attr) {
+	c.audit(act, outcomeOf(err), append(attrs, reasonOf(err)...)...)
+	if unknown, ok := errors.AsType[*OutcomeError](err); ok {
+		c.root.spawn(func() { c.runAuditLate(act, unknown.p, attrs) })
+	}
+}
+
+// runAuditLate logs what became of an act whose caller has left.
+func (c *Coordinator) runAuditLate(act auditAct, q *pending, attrs []slog.Attr) {
+	select {
+	case <-q.done:
+	case <-c.root.ctx.Done():
+		return
+	}
+	err := q.err
+	if err == nil {
+		err = q.result.firstError().err()
+	}
+	if !errors.Is(err, ErrUnknownOutcome) {
+		c.audit(act, outcomeOf(err), append(append(attrs, reasonOf(err)...), slog.Bool("late", true))...)
+	}
+}
+
+// outcomeOf sorts what ends an act. A Code is the answer of the ensemble, or this
+// member's in its name.
+func outcomeOf(err error) auditOutcome {
+	_, answered := errors.AsType[Code](err)
+	switch {
+	case err == nil:
+		return auditOK
+	case errors.Is(err, ErrUnknownOutcome):
+		return auditUnknown
+	case answered:
+		return auditRefused
+	}
+	return auditFailed
+}
+
+func reasonOf(err error) []slog.Attr {
+	if err == nil {
+		return nil
+	}
+	return []slog.Attr{slog.String("reason", cutText(err.Error()))}
+}
+
+// auditIDs tells who somebody is, without the hashes of passwords. Nil is the
+// ensemble's own code.
+func auditIDs(ids []ID) slog.Attr {
+	if ids == nil {
+		ids = []ID{member}
+	}
+	return auditList("identities", ids, ID.String)
+}
+
+// auditACL tells an access control list, likewise.
+func auditACL(list []ACL) slog.Attr {
+	return auditList("acl", list, func(a ACL) string { return fmt.Sprintf("%d %v", a.Perms, a.ID) })
+}
+
+// auditList bounds what callers can write into the log.
+func auditList[T any](key string, list []T, text func(T) string) slog.Attr {
+	const most = 64
+	texts := make([]string, 0, min(len(list), most+1))
+	for _, e := range list[:min(len(list), most)] {
+		texts = append(texts, cutText(text(e)))
+	}
+	if more := len(list) - most; more > 0 {
+		texts = append(texts, fmt.Sprintf("… and %d more", more))
+	}
+	return slog.Any(key, texts)
+}

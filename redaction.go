@@ -1,0 +1,62 @@
+package coord
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// The types in this file hold what must not get into logs and messages by being
+// printed. They have Format methods because String is not asked for every verb.
+
+// String returns the scheme and the id, for example "ip:10.0.0.1", for logs and
+// messages: the hash in a digest identity is left out.
+func (id ID) String() string { return id.Scheme + ":" + id.redacted().ID }
+
+// Format implements [fmt.Formatter], so that no verb shows the hash of a password. A
+// struct with an ID in a field that is not exported is printed without asking it.
+func (id ID) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(id.String())) }
+
+// LogValue implements [slog.LogValuer], for an ID that is an attribute by itself: in a
+// list or a struct, handlers print what they find.
+func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
+
+// Format implements [fmt.Formatter]: SuperDigest and what Authenticators hold are not
+// shown.
+func (c Config) Format(f fmt.State, verb rune) { //nolint:gocritic // a value can be printed, too
+	type plain Config // without this method
+	if c.SuperDigest != "" {
+		c.SuperDigest = "x"
+	}
+	names := map[string]Authenticator{}
+	for scheme := range c.Authenticators {
+		names[scheme] = nil
+	}
+	c.Authenticators = names
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c))
+}
+
+// LogValue implements [slog.LogValuer]: handlers would look into the struct otherwise.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) } //nolint:gocritic // as above
+
+// String returns for example "member 1 of billing".
+func (c *Coordinator) String() string { return fmt.Sprintf("member %v of %s", c.cfg.ID, c.cfg.Name) }
+
+// Format implements [fmt.Formatter], so that no verb shows the configuration.
+func (c *Coordinator) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
+
+// String returns for example "view at 0x2a".
+func (v *View) String() string { return "view at " + v.ZXID().String() }
+
+// Format implements [fmt.Formatter], so that no verb shows for whom the view is.
+func (v *View) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(v.String())) }
+
+// String returns for example "setData /a": neither data nor ACL.
+func (o Op) String() string { //nolint:gocritic // a value can be printed, too
+	if _, known := opNames[o.op.kind]; !known {
+		return "no operation"
+	}
+	return o.op.kind.String() + " " + quotePath(o.op.path)
+}
+
+// Format implements [fmt.Formatter], so that no verb shows data or ACL.
+func (o Op) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(o.String())) } //nolint:gocritic // as above
