@@ -56,7 +56,7 @@ fuzz: ## every fuzz target of the module for FUZZTIME (20s)
 		| awk '/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}' \
 		| while read -r pkg name; do \
 			echo "== $$pkg $$name"; \
-			go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) </dev/null; \
+			go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s </dev/null; \
 		done
 
 .PHONY: cross

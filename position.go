@@ -87,7 +87,7 @@ func ParsePosition(text string) (Position, error) {
 	for _, b := range raw {
 		p.ensemble = p.ensemble<<8 | uint64(b)
 	}
-	if _, err := p.parts(); err != nil {
+	if _, err := p.parts(); err != nil || p.IsZero() { // the zero Position has one text
 		return Position{}, malformed
 	}
 	return p, nil
