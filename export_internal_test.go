@@ -3,8 +3,10 @@ package coord
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,3 +152,5 @@ func HoldHashing(tb testing.TB, c *Coordinator) (release func()) {
 	}
 	return func() { c.hashing.Release(n) }
 }
+// OpNames returns the names of the kinds of operation.
+func OpNames() []string { return slices.Sorted(maps.Values(opNames)) }
