@@ -104,6 +104,7 @@ type Watch struct {
 	full    bool          // guarded by mu; an event did not fit
 	marked  bool          // guarded by mu; a progress mark is due
 	telling bool          // guarded by mu; not all of initial has been told
+	unseen  bool          // guarded by mu; the reader has passed what it may not be told
 	at      groupPosition // guarded by mu; up to where the reader was told
 	err     error         // guarded by mu; why it ended, set once
 	more    chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
@@ -195,9 +196,9 @@ func (w *Watch) release() (ended bool) {
 func (w *Watch) mark(z ZXID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.queued) == 0 && w.at.zxid < z {
+	if len(w.queued) == 0 && (w.at.zxid < z || w.unseen && w.at.zxid == z) {
 		w.at.zxid, w.at.events = z, allEvents
-		w.marked = true
+		w.marked, w.unseen = true, false
 		w.signalLocked()
 	}
 }
@@ -303,10 +304,21 @@ func (w *Watch) deliver(yield func(Event) bool) error {
 		if err != nil {
 			return err
 		}
-		if ev, visible := w.event(&c); visible && !yield(ev) {
+		ev, visible := w.event(&c)
+		if visible && !yield(ev) {
 			return nil
 		}
+		if !visible {
+			w.passUnseen()
+		}
 	}
+}
+
+// passUnseen takes note that the reader is further than it was told.
+func (w *Watch) passUnseen() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unseen = true
 }
 
 // takeInitial returns the state that is yet to be told, if any, and lets go of it.
@@ -413,8 +425,12 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 				continue
 			}
 			w.passed(c, i+1 == len(changes) || changes[i+1].zxid != c.zxid)
-			if ev, visible := w.event(c); visible && !yield(ev) {
+			ev, visible := w.event(c)
+			if visible && !yield(ev) {
 				return false, nil
+			}
+			if !visible {
+				w.passUnseen()
 			}
 		}
 		w.seq += uint64(len(changes))
