@@ -404,8 +404,8 @@ type schemeCase struct {
 // moreSchemes are those that other files of this package add in init.
 var moreSchemes []schemeCase
 
-// external returns what opens a session with identities, and proves more.
-func external(ids []coord.ID, credentials ...string) func(*testing.T, *coord.Coordinator) *coord.Session {
+// outsider returns what opens a session with identities, and proves more.
+func outsider(ids []coord.ID, credentials ...string) func(*testing.T, *coord.Coordinator) *coord.Session {
 	return func(t *testing.T, c *coord.Coordinator) *coord.Session {
 		t.Helper()
 		s, err := c.NewSession(t.Context(), coord.SessionOptions{External: true, Identities: ids})
@@ -428,14 +428,14 @@ func schemeCases() []schemeCase {
 	id := func(scheme, id string) coord.ID { return coord.ID{Scheme: scheme, ID: id} }
 	name := func(cn string) []coord.ID { return []coord.ID{id("x509", "CN="+cn+",O=Example")} }
 	return append([]schemeCase{
-		{"world", id("world", "anyone"), external(nil), nil},
-		{"digest", coord.DigestID("u:p"), external(from("10.1.2.3"), "digest v:q", "digest u:p"), external(nil, "digest u:q", "digest v:p", "digest U:p")},
-		{"digest that a server vouches for", coord.DigestID("u:p"), external([]coord.ID{coord.DigestID("u:p")}), external([]coord.ID{id("digest", "u"), id("x509", coord.DigestID("u:p").ID)})},
-		{"ip v4", id("ip", "10.1.2.3"), external(from("::ffff:10.1.2.3")), external(from("10.1.2.4"))},
-		{"ip v4 network", id("ip", "10.1.2.3/16"), external(from("10.1.200.1")), external(from("10.2.2.3"))},
-		{"ip v6", id("ip", "2001:db8::1"), external(from("2001:db8::1")), external(from("2001:db8::2"))},
-		{"ip v6 network", id("ip", "2001:db8::/32"), external(from("2001:db8:1::1")), external(from("2001:db9::1"))},
-		{"x509", name("a")[0], external(name("a")), external(name("b"))},
+		{"world", id("world", "anyone"), outsider(nil), nil},
+		{"digest", coord.DigestID("u:p"), outsider(from("10.1.2.3"), "digest v:q", "digest u:p"), outsider(nil, "digest u:q", "digest v:p", "digest U:p")},
+		{"digest that a server vouches for", coord.DigestID("u:p"), outsider([]coord.ID{coord.DigestID("u:p")}), outsider([]coord.ID{id("digest", "u"), id("x509", coord.DigestID("u:p").ID)})},
+		{"ip v4", id("ip", "10.1.2.3"), outsider(from("::ffff:10.1.2.3")), outsider(from("10.1.2.4"))},
+		{"ip v4 network", id("ip", "10.1.2.3/16"), outsider(from("10.1.200.1")), outsider(from("10.2.2.3"))},
+		{"ip v6", id("ip", "2001:db8::1"), outsider(from("2001:db8::1")), outsider(from("2001:db8::2"))},
+		{"ip v6 network", id("ip", "2001:db8::/32"), outsider(from("2001:db8:1::1")), outsider(from("2001:db9::1"))},
+		{"x509", name("a")[0], outsider(name("a")), outsider(name("b"))},
 		{"ensemble", id("ensemble", "member"), func(t *testing.T, c *coord.Coordinator) *coord.Session {
 			t.Helper()
 			s, err := c.NewSession(t.Context(), coord.SessionOptions{})
@@ -443,9 +443,9 @@ func schemeCases() []schemeCase {
 				t.Fatal(err)
 			}
 			return s
-		}, external(nil)},
-		{"plug-in", id("jwt", "alice"), external(nil, "jwt alice"), external(nil, "jwt bob")},
-		{"super", coord.ID{}, external(nil, "digest super:secret"), nil},
+		}, outsider(nil)},
+		{"plug-in", id("jwt", "alice"), outsider(nil, "jwt alice"), outsider(nil, "jwt bob")},
+		{"super", coord.ID{}, outsider(nil, "digest super:secret"), nil},
 	}, moreSchemes...)
 }
 
@@ -476,7 +476,7 @@ func TestAccess(t *testing.T) {
 	for _, scheme := range schemeCases() {
 		t.Run(scheme.name, func(t *testing.T) {
 			inClosedBubble(t, func(t *testing.T, c *coord.Coordinator) {
-				admin := external(nil, "digest super:secret")(t, c)
+				admin := outsider(nil, "digest super:secret")(t, c)
 				x := &accessTest{T: t, admin: admin, scheme: scheme, caller: scheme.caller(t, c)}
 				if scheme.stranger != nil {
 					x.stranger = scheme.stranger(t, c)
@@ -605,7 +605,7 @@ func TestAccessTableIsComplete(t *testing.T) {
 	}
 	methods(reflect.TypeFor[coord.Client](), "", "Multi") // every row is tried in one
 	own := []string{
-		"AddAuth", "Close", "Context", "HandOver", "ID", "Identities", "Multi", "State", "States", "Timeout", "Token",
+		"AddAuth", "Close", "Context", "Format", "HandOver", "ID", "Identities", "Multi", "State", "States", "String", "Timeout", "Token",
 	}
 	methods(reflect.TypeFor[*coord.Session](), "", own...)
 	methods(reflect.TypeFor[*coord.View](), "View.", "Digest", "Format", "Position", "String", "ZXID")

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"coord/internal/invariants"
 )
 
 func TestNormalizeACL(t *testing.T) {
@@ -267,5 +269,47 @@ func TestACLTableForgets(t *testing.T) {
 	}
 	if !bytes.Equal(snapshotOf(t, back.freeze()), image) {
 		t.Error("what was read from a snapshot writes another one")
+	}
+}
+
+// TestAMillionZnodesShareAnACL sees that equal lists are stored once, in the state and in
+// what is read from a snapshot.
+func TestAMillionZnodesShareAnACL(t *testing.T) {
+	n := 1_000_000
+	if invariants.Enabled || testing.Short() {
+		n = 20_000
+	}
+	s := newTestState()
+	list := []ACL{{PermAll, ID{"digest", "u:h"}}, {PermRead, ID{"ip", "10.0.0.0/8"}}}
+	entries := func(s *state) int {
+		seen := map[*aclEntry]bool{}
+		for it := range s.tree.nodes.all() {
+			seen[it.node.acl] = true
+		}
+		return len(seen)
+	}
+	before := entries(s)
+	for done := 0; done < n; {
+		var requests []request
+		for range min(1000, n-done) {
+			requests = append(requests, writeOf(op{kind: opCreate, path: fmt.Sprintf("/n%d", done), acl: slices.Clone(list)}))
+			done++
+		}
+		results, _ := applyRequests(s, requests...)
+		for _, r := range results {
+			if code := r.firstError(); code != codeOK {
+				t.Fatal(code)
+			}
+		}
+	}
+	if got := entries(s) - before; got != 1 || s.tree.nodes.len() < n {
+		t.Errorf("%d znodes with one list have %d", n, got)
+	}
+	back, err := readBytes(snapshotOf(t, s.freeze()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := entries(back) - before; got != 1 {
+		t.Errorf("read from a snapshot they have %d", got)
 	}
 }

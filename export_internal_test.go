@@ -152,5 +152,6 @@ func HoldHashing(tb testing.TB, c *Coordinator) (release func()) {
 	}
 	return func() { c.hashing.Release(n) }
 }
+
 // OpNames returns the names of the kinds of operation.
 func OpNames() []string { return slices.Sorted(maps.Values(opNames)) }

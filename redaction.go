@@ -44,6 +44,33 @@ func (c *Coordinator) String() string { return fmt.Sprintf("member %v of %s", c.
 // Format implements [fmt.Formatter], so that no verb shows the configuration.
 func (c *Coordinator) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(c.String())) }
 
+// String returns for example "session 0x000000000000002a".
+func (s *Session) String() string { return "session " + s.id.String() }
+
+// Format implements [fmt.Formatter]: a verb that does not fit would show everything.
+func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }
+
+// LogValue implements [slog.LogValuer]: handlers would look into the struct otherwise.
+func (o SessionOptions) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", o)) }
+
+// LogValue implements [slog.LogValuer], for an entry that is an attribute by itself.
+func (a ACL) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%d %v", a.Perms, a.ID)) }
+
+// String returns for example "watch of /a, subtree".
+func (w *Watch) String() string { return "watch of " + quotePath(w.path) + ", " + w.mode.String() }
+
+// Format implements [fmt.Formatter], as that of [Session.Format].
+func (w *Watch) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(w.String())) }
+
+// String returns for example "watch set of session 0x000000000000002a".
+func (ws *WatchSet) String() string { return "watch set of " + ws.s.String() }
+
+// Format implements [fmt.Formatter], as that of [Session.Format].
+func (ws *WatchSet) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(ws.String())) }
+
+// Format implements [fmt.Formatter]: no verb shows what the write was.
+func (e *OutcomeError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
+
 // String returns for example "view at 0x2a".
 func (v *View) String() string { return "view at " + v.ZXID().String() }
 

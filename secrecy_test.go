@@ -132,9 +132,9 @@ func newSecrecy(t *testing.T, seed uint64) *secrecy {
 // connect opens all sessions.
 func (x *secrecy) connect(c *coord.Coordinator) {
 	x.c = c
-	x.admin = external(nil, "digest super:secret")(x.T, c)
+	x.admin = outsider(nil, "digest super:secret")(x.T, c)
 	for _, reader := range x.readers {
-		reader.s = external(reader.ids)(x.T, c)
+		reader.s = outsider(reader.ids)(x.T, c)
 	}
 }
 
