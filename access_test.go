@@ -622,3 +622,21 @@ func TestAccessTableIsComplete(t *testing.T) {
 		}
 	}
 }
+
+// Parents that are made on the way have the ACL of the new znode, which must let its
+// maker go on below them.
+func TestParentsNeedTheirOwnACL(t *testing.T) {
+	inClosedBubble(t, func(t *testing.T, c *coord.Coordinator) {
+		mustCreate(t, c, "/open", "", coord.WithACL(coord.OpenACL()...))
+		s := external(nil, "digest u:p")(t, c)
+		for i, list := range [][]coord.ACL{coord.ReadOnlyACL(), {{Perms: coord.PermAll &^ coord.PermCreate, ID: coord.DigestID("u:p")}}, coord.MembersACL()} {
+			path := fmt.Sprintf("/open/%d/x", i)
+			if _, _, err := s.Create(t.Context(), path, nil, coord.WithParents(), coord.WithACL(list...)); !errors.Is(err, coord.ErrNoAuth) {
+				t.Errorf("Create below parents with %v = %v", list, err)
+			}
+			if _, _, err := s.Create(t.Context(), path, nil, coord.WithParents(), coord.WithACL(append(list, coord.CreatorAllACL()...)...)); err != nil {
+				t.Errorf("Create below parents with %v and for the creator = %v", list, err)
+			}
+		}
+	})
+}
