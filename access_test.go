@@ -628,7 +628,7 @@ func TestAccessTableIsComplete(t *testing.T) {
 func TestParentsNeedTheirOwnACL(t *testing.T) {
 	inClosedBubble(t, func(t *testing.T, c *coord.Coordinator) {
 		mustCreate(t, c, "/open", "", coord.WithACL(coord.OpenACL()...))
-		s := external(nil, "digest u:p")(t, c)
+		s := outsider(nil, "digest u:p")(t, c)
 		for i, list := range [][]coord.ACL{coord.ReadOnlyACL(), {{Perms: coord.PermAll &^ coord.PermCreate, ID: coord.DigestID("u:p")}}, coord.MembersACL()} {
 			path := fmt.Sprintf("/open/%d/x", i)
 			if _, _, err := s.Create(t.Context(), path, nil, coord.WithParents(), coord.WithACL(list...)); !errors.Is(err, coord.ErrNoAuth) {
