@@ -130,8 +130,8 @@ func (s *Session) addProved(proved []ID) error {
 	return nil
 }
 
-// addIdentities adds what the handle does not have yet. A user who has shown a newer
-// password is one.
+// addIdentities adds what the handle does not have yet. Of a user it keeps the login
+// with the password that was shown last.
 func (s *Session) addIdentities(more []ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,8 +140,12 @@ func (s *Session) addIdentities(more []ID) error {
 		ids = slices.Clone(have)
 	}
 	for _, id := range more {
-		ids = slices.DeleteFunc(ids, func(have ID) bool { return have.inACL() == id.inACL() })
-		ids = append(ids, id)
+		i := slices.IndexFunc(ids, func(have ID) bool { return have.inACL() == id.inACL() })
+		if i < 0 {
+			ids = append(ids, id)
+		} else {
+			ids[i] = id
+		}
 	}
 	if len(ids) > maxIdentities {
 		return &OpError{Op: "addAuth", Err: ErrTooLarge, Detail: fmt.Sprintf("%d identities, the limit is %d", len(ids), maxIdentities)}

@@ -27,7 +27,7 @@ type Coordinator struct {
 	disk *disk
 	root *group
 
-	ledger *ledger // of what sessions with limits use
+	ledger         *ledger // of what sessions with limits use
 	auditLog       *slog.Logger
 	authenticating chan struct{} // holds a place for each call of an authenticator
 

@@ -259,8 +259,10 @@ func TestAuthenticatorIsContained(t *testing.T) {
 		}
 
 		// Calls that never return take places until none is left, and give them back.
+		// They are of many sessions, because those of one wait for each other.
 		var calls sync.WaitGroup
 		for range 300 {
+			s := outsider(nil)(t, c)
 			calls.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()

@@ -414,7 +414,7 @@ func TestPasswordsAreNotLogged(t *testing.T) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
-	if !strings.Contains(log.String(), "credential not accepted") {
+	if !strings.Contains(log.String(), "act=authenticate outcome=refused") {
 		t.Error("the log does not tell of logins that failed")
 	}
 }
