@@ -185,16 +185,19 @@ func (ep *endpoint) runAccept(l net.Listener) {
 			continue
 		}
 		pause = minAcceptPause
-		if raw, ok := conn.(*net.TCPConn); !ok || !ep.open(raw) || !ep.work(func() { ep.serve(raw) }) {
-			_ = conn.Close()
+		if raw, ok := conn.(*net.TCPConn); ok && ep.open(raw) {
+			ep.pending.add(raw) // here, so that the oldest is who came first
+			if ep.work(func() { ep.serve(raw) }) {
+				continue
+			}
 		}
+		_ = conn.Close()
 	}
 }
 
 // serve handles an accepted connection until it ends.
 func (ep *endpoint) serve(raw *net.TCPConn) {
 	defer ep.forget(raw)
-	ep.pending.add(raw)
 	w, ok := ep.receive(raw)
 	stayed := ep.pending.remove(raw)
 	if !ok {

@@ -135,8 +135,8 @@ type silentConn struct{ net.Conn }
 
 func (silentConn) SetReadDeadline(time.Time) error { return nil }
 
-func readFrames(r io.Reader) *frameReader {
-	return newFrameReader(silentConn{}, bufio.NewReaderSize(r, readBufferBytes), time.Second)
+func readFrames(r io.Reader, buffer int) *frameReader {
+	return newFrameReader(silentConn{}, bufio.NewReaderSize(r, buffer), time.Second)
 }
 
 // A length is only a claim: what is allocated follows what has arrived.
@@ -159,7 +159,7 @@ func TestLengthAllocatesNothing(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, _, err := readFrames(bytes.NewReader(tt.stream)).next(0)
+		_, _, err := readFrames(bytes.NewReader(tt.stream), readBufferBytes).next(0)
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
