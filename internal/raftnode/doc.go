@@ -2,11 +2,11 @@
 // It and its subpackages are the only ones that know the library.
 //
 // A [Host] runs one member's replicas; [Open] makes it from a [Config].
-// Subpackage memnet is a network for tests, subpackage raftdir answers for the
-// data directory.
+// Subpackage peernet is the network between members, memnet one for tests, and
+// raftdir answers for the data directory.
 //
 //	host, err := raftnode.Open(raftnode.Config{
-//		Ensemble: "orders", Member: 1, Dir: dir, Addr: "a:7000",
+//		Ensemble: "orders", Member: 1, Dir: dir, Directory: uuid, Addr: "a:7000",
 //		Members: map[replica.MemberID]string{1: "a:7000", 2: "b:7000", 3: "c:7000"},
 //	})
 //	…
@@ -54,7 +54,17 @@
 //	life of a directory
 //	the address is found taken late      checkListen           TestOpenReportsAddressInUse
 //	too few file descriptors end the     checkFileLimit        TestTooFewFiles
-//	process at some later connection
+//	process when the log needs another
+//	its transport panics when it cannot  peernet               TestOutOfFiles
+//	accept a connection
+//	and believes sizes and senders that  peernet               TestStrangersAreHarmless
+//	strangers name
+//	local messages and panics come from  peernet               its TestForeignMessagesAreDropped,
+//	the network                                                TestPanicsAreContained
+//	a snapshot from a peer that cannot   peernet               its TestPanicAboutChunk
+//	be written ends the process
+//	a snapshot counts as received when   peernet               its TestRejectedChunk
+//	it was sent
 //	a second Close panics                Host.Close            TestCloseTwiceAndConcurrently
 //	Close takes away what calls use      Host.gate             TestCloseTwiceAndConcurrently
 //	Close waits for a replica's loading  Host.startReplica     TestRestoreIsCutShort
@@ -93,22 +103,17 @@
 //   - when a state cannot be restored (TestFailedRestoreEndsProcess: the reason
 //     is logged first) or when Machine.Apply panics;
 //   - when the log cannot be written, with pebble after its own retries, and
-//     when a snapshot's file or directory cannot be made, renamed or synced;
-//     a write error inside Machine.Save is harmless;
+//     when the file or directory of a snapshot that is saved here cannot be
+//     made, renamed or synced; a write error inside Machine.Save is harmless;
 //   - when a peer's log went back in time ("invalid commitTo index"): a wiped
 //     or restored directory under an old id;
-//   - when accepting a connection fails, as it does when file descriptors run
-//     out after the start;
-//   - when what arrives on its port is not from a peer: the header names a size
-//     that it allocates. The port must not be open to strangers;
 //   - when members disagree about PreVote: all versions of this package have it;
 //   - when machines take more than five seconds to let go of a group on Close.
 //
 // A machine that stays in Apply keeps StopGroup and Close waiting. Two files in
 // the working directory, dragonboat-soft-settings.json and
 // dragonboat-hard-settings.json, change the library's constants before main
-// runs; raftdir refuses to work beside them. The library's own TCP transport
-// takes host:port with a name or an IPv4 address only, for Listen as well.
-// A failed Open leaks what the library does not give back when its own clean-up
-// panics.
+// runs; raftdir refuses to work beside them. A failed Open leaks what the
+// library does not give back when its own clean-up panics. Without
+// Config.TLS, whoever reaches the port can pass for a member.
 package raftnode

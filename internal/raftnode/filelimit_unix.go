@@ -12,7 +12,7 @@ import (
 const minOpenFiles = 512
 
 // checkFileLimit refuses to start where file descriptors would run out: the
-// library panics on a goroutine of its own when it cannot accept a connection.
+// log ends the process when it cannot open another file.
 func checkFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

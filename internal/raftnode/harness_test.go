@@ -196,6 +196,7 @@ func onDisk(tb testing.TB, n int, opts ...option) []raftnode.Config {
 	}
 	for i := range cfgs {
 		cfgs[i].Dir = filepath.Join(dir, fmt.Sprint(i+1))
+		cfgs[i].Directory = fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1)
 		cfgs[i].Addr = addrs[i]
 		cfgs[i].Members = members
 		cfgs[i].Net = nil

@@ -87,11 +87,11 @@ func TestCallRefused(t *testing.T) {
 // gone, nobody works for it any more.
 func TestCallEndsWithItsContext(t *testing.T) {
 	inBoth(t, func(t *testing.T, opts ...option) {
-		entered, left := make(chan context.Context, 1), make(chan error, 1)
+		entered, left := make(chan context.Context, 1), make(chan struct{}, 1)
 		f := newFabric(t, 2, append(opts, serving(func(ctx context.Context, _ replica.MemberID, _ string, _ []byte) ([]byte, error) {
 			entered <- ctx
 			<-ctx.Done()
-			left <- ctx.Err()
+			left <- struct{}{}
 			return nil, ctx.Err()
 		}))...)
 		a, b := f.nodes[0], f.nodes[1]

@@ -19,8 +19,8 @@ func FuzzHello(f *testing.F) {
 		Version: protocolVersion, Ensemble: "test", Member: 1, Directory: directoryOf(1),
 		Addr: "a:7000", Purpose: ForCall, Wanted: 2,
 	}
-	f.Add(appendOpening(nil, helloOpening(hello)))
-	f.Add(appendOpening(nil, refusalOpening("not today")))
+	f.Add(encodeOpening(helloOpening(hello)))
+	f.Add(encodeOpening(refusalOpening("not today")))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := readOpening(bytes.NewReader(b))
@@ -30,7 +30,7 @@ func FuzzHello(f *testing.F) {
 				return
 			}
 			o = opening{version: uint16(b[0]), kind: openingKind(b[1]), body: b[2:]}
-			again, err := readOpening(bytes.NewReader(appendOpening(nil, o)))
+			again, err := readOpening(bytes.NewReader(encodeOpening(o)))
 			if err != nil || !reflect.DeepEqual(again, o) {
 				t.Fatalf("%+v came back as %+v, %v", o, again, err)
 			}

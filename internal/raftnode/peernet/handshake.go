@@ -124,7 +124,7 @@ func (ep *endpoint) greet(ctx context.Context, raw *net.TCPConn, l *link, to rep
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(appendOpening(nil, helloOpening(n.hello(to, p)))); err != nil {
+	if _, err := conn.Write(encodeOpening(helloOpening(n.hello(to, p)))); err != nil {
 		return nil, afterTLS(err, to)
 	}
 	r := bufio.NewReaderSize(conn, readBufferBytes)
@@ -217,7 +217,7 @@ func (ep *endpoint) receive(raw *net.TCPConn) (*wire, bool) {
 		ep.turnAway(raw, conn, h.Member, refuse("it has %d connections for %v already, which is the limit", ep.crowd.max(h.Purpose), h.Purpose))
 		return nil, false
 	}
-	answer := appendOpening(nil, helloOpening(ep.net.hello(h.Member, h.Purpose)))
+	answer := encodeOpening(helloOpening(ep.net.hello(h.Member, h.Purpose)))
 	// What Admit has taken is not the network's fault.
 	err = raw.SetDeadline(time.Now().Add(ep.lim.handshake))
 	if err == nil {
@@ -321,7 +321,7 @@ func (ep *endpoint) turnAway(raw *net.TCPConn, conn net.Conn, member replica.Mem
 	if r, ok := errors.AsType[*refusal](err); ok {
 		reason, refused = r.reason, true
 		if raw.SetDeadline(time.Now().Add(ep.lim.farewell)) == nil && conn != nil {
-			if _, err := conn.Write(appendOpening(nil, refusalOpening(reason))); err == nil {
+			if _, err := conn.Write(encodeOpening(refusalOpening(reason))); err == nil {
 				farewell(raw, ep.lim.farewell)
 			}
 		}

@@ -223,7 +223,7 @@ func TestVersionsOfProtocol(t *testing.T) {
 	old := opening{version: protocolVersion + 1, kind: openHello, body: []byte("what later versions say")}
 
 	conn := rawDial(t, f.nodes[0])
-	if _, err := conn.Write(appendOpening(nil, old)); err != nil {
+	if _, err := conn.Write(encodeOpening(old)); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := readOpening(conn)
@@ -233,7 +233,7 @@ func TestVersionsOfProtocol(t *testing.T) {
 
 	addr := rawListen(t, func(conn net.Conn) {
 		_, _ = readOpening(conn)
-		_, _ = conn.Write(appendOpening(nil, old))
+		_, _ = conn.Write(encodeOpening(old))
 		_, _ = io.Copy(io.Discard, conn)
 	})
 	_, err = f.nodes[0].tr.GetConnection(t.Context(), Target(2, addr))
@@ -409,7 +409,7 @@ func rawListen(tb testing.TB, f func(net.Conn)) (addr string) {
 func rawHandshake(tb testing.TB, from, to *node, p Purpose) (*net.TCPConn, *bufio.Reader) {
 	tb.Helper()
 	conn := rawDial(tb, to)
-	if _, err := conn.Write(appendOpening(nil, helloOpening(from.net.hello(to.id(), p)))); err != nil {
+	if _, err := conn.Write(encodeOpening(helloOpening(from.net.hello(to.id(), p)))); err != nil {
 		tb.Fatal(err)
 	}
 	r := bufio.NewReader(conn)

@@ -93,15 +93,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // errNotPeer says that what arrived is not of this protocol at all.
 var errNotPeer = errors.New("what arrived is not of the protocol between members")
 
-// appendOpening encodes o. A body that is too long is a mistake of this end.
-func appendOpening(b []byte, o opening) []byte {
-	start := len(b)
-	b = append(b, magic...)
+// encodeOpening encodes o, whose body fits by construction.
+func encodeOpening(o opening) []byte {
+	b := append(make([]byte, 0, openingHeadBytes+len(o.body)+checksumBytes), magic...)
 	b = binary.BigEndian.AppendUint16(b, o.version)
 	b = append(b, byte(o.kind))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(o.body)))
 	b = append(b, o.body...)
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // readOpening reads an opening. It reads nothing beyond it.
