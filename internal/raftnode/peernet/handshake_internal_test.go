@@ -316,6 +316,23 @@ func TestCertificateRotation(t *testing.T) {
 	refusedBy(t, err, 2, true)
 }
 
+// A configuration that is chosen for a peer falls back on the authorities of
+// the member's own, not on those of the system.
+func TestChosenConfigKeepsAuthorities(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	f := newFabric(t, 2, ca.secured, on(2, func(nd *node) {
+		cert := nd.cfg.TLS.Certificates
+		nd.cfg.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{Certificates: cert, ClientAuth: tls.NoClientCert}, nil
+		}
+	}))
+	a, b := f.nodes[0], f.nodes[1]
+	a.mustConnect(b)
+	a.net.tls.client.Certificates = []tls.Certificate{other.issue(nil, "127.0.0.1")}
+	_, err := a.connect(b)
+	refusedBy(t, err, 2, true)
+}
+
 // No connection is resumed, so that none lives on an old certificate.
 func TestNoResumption(t *testing.T) {
 	ca := newAuthority(t)

@@ -85,6 +85,23 @@ func TestSlowHandshake(t *testing.T) {
 	})
 }
 
+// Who speaks another protocol is not answered.
+func TestStrangersGetNoAnswer(t *testing.T) {
+	inBoth(t, func(t *testing.T, opts ...option) {
+		f := newFabric(t, 1, opts...)
+		conn := rawDial(t, f.nodes[0])
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: member-1.example:7000\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := io.Copy(io.Discard, conn); n != 0 {
+			t.Errorf("the answer is %d bytes long, want none", n)
+		}
+		if l := f.nodes[0].link(0, In); l.Errors != 1 || l.Refused != 0 {
+			t.Errorf("strangers' link is %+v, want 1 error", l)
+		}
+	})
+}
+
 // A flood of connections that say nothing keeps no member out, and does not
 // pile up.
 func TestConnectionFlood(t *testing.T) {
@@ -93,7 +110,10 @@ func TestConnectionFlood(t *testing.T) {
 		"in all":           func(l *limits) { l.pending = 5 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFabric(t, 2, func(_ int, nd *node) { limit(&nd.lim) })
+			f := newFabric(t, 2, func(_ int, nd *node) {
+				nd.lim.handshake = time.Hour
+				limit(&nd.lim)
+			})
 			a, b := f.nodes[0], f.nodes[1]
 			var flood []net.Conn
 			for range 50 {
