@@ -116,9 +116,9 @@ type Config struct {
 	// which waits for it.
 	OnRole func(replica.GroupID, replica.Role)
 
-	// Net is the network, for tests. Default: package peernet, for which the
-	// next four fields are; see peernet.Config for what they are, who calls
-	// them, and when.
+	// Net is the network, for tests; of the next four fields it knows Serve.
+	// Default: package peernet; see peernet.Config for what the fields are, who
+	// calls them, and when.
 	Net *memnet.Net
 
 	// Directory is the UUID of the member's data directory, which peers may pin.

@@ -80,6 +80,9 @@ func Open(cfg Config) (*Host, error) {
 		h.release()
 		return nil, err
 	}
+	if cfg.Net != nil {
+		cfg.Net.Serve(cfg.Addr, cfg.Serve)
+	}
 	if cfg.OnRole != nil {
 		h.workers.Go(h.roles.run)
 	}
@@ -95,6 +98,9 @@ func (h *Host) Close() error {
 		h.gate.Lock()
 		h.closed = true
 		h.gate.Unlock()
+		if h.cfg.Net != nil {
+			h.cfg.Net.Serve(h.cfg.Addr, nil)
+		}
 		h.closeErr = h.closeLibrary()
 		close(h.ended)
 		h.starts.Wait()
@@ -131,21 +137,33 @@ func (h *Host) SetAddress(id replica.MemberID, addr string) error {
 	return nil
 }
 
-// errNoCalls says that a network for tests carries no calls.
-var errNoCalls = errors.New("raftnode: the network of this member carries no calls")
-
 // Call asks another member, whose Config.Serve answers; see peernet.Net.Call
 // for its errors and limits. It returns replica.ErrClosed if this Host is
 // closed.
 func (h *Host) Call(ctx context.Context, member replica.MemberID, method string, body []byte) ([]byte, error) {
+	select {
+	case <-h.ended:
+		return nil, replica.ErrClosed
+	default:
+	}
 	if h.peers == nil {
-		return nil, errNoCalls
+		return h.callInMemory(ctx, member, method, body)
 	}
 	answer, err := h.peers.Call(ctx, member, method, body)
 	if errors.Is(err, peernet.ErrClosed) {
 		return nil, replica.ErrClosed
 	}
 	return answer, err
+}
+
+// callInMemory does what Call says on a network for tests, where calls end with
+// ctx and have no limits.
+func (h *Host) callInMemory(ctx context.Context, member replica.MemberID, method string, body []byte) ([]byte, error) {
+	addr, known := h.book.addrOf(member)
+	if !known || h.cfg.Net == nil {
+		return nil, fmt.Errorf("raftnode: call %q: member %d cannot be called", method, member)
+	}
+	return h.cfg.Net.Call(ctx, h.cfg.Addr, h.cfg.Member, addr, method, body)
 }
 
 // Links returns the counters of the connections with other members, or nil on a

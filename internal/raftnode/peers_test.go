@@ -8,7 +8,9 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
+	"coord/internal/bubble"
 	"coord/internal/raftnode"
 	"coord/internal/raftnode/peernet"
 	"coord/internal/replica"
@@ -55,18 +57,19 @@ func TestMutualTLS(t *testing.T) {
 	if m.restored() == 0 {
 		t.Error("the member caught up without a snapshot: the test proves nothing")
 	}
-	var chunks uint64
-	for i := range e.hosts {
-		if i == away {
-			continue
+	var chunks, batches uint64
+	for _, link := range e.hosts[away].Links() {
+		if link.Direction == peernet.In {
+			chunks += link.Chunks
+		} else {
+			batches += link.Batches
 		}
-		chunks += linkTo(e.hosts[away], i, peernet.In).Chunks
-		if out := linkTo(e.hosts[away], i, peernet.Out); out.Batches == 0 || out.Refused != 0 {
-			t.Errorf("link of member %d to member %d is %+v, want batches", away+1, i+1, out)
+		if link.Refused != 0 {
+			t.Errorf("link of member %d is %+v, want no refusal", away+1, link)
 		}
 	}
-	if chunks == 0 {
-		t.Error("no chunk of a snapshot is counted")
+	if chunks == 0 || batches == 0 {
+		t.Errorf("%d chunks in and %d batches out are counted, want some", chunks, batches)
 	}
 }
 
@@ -93,30 +96,54 @@ func TestAddressChangeOverTLS(t *testing.T) {
 	}
 }
 
-// Members ask each other before any of them has started a group, and when one
-// is closed, that is the answer.
+// Members ask each other before any of them has started a group, on a network
+// for tests as well, and when one is closed, that is the answer.
 func TestHostCall(t *testing.T) {
-	e := open(t, onDisk(t, 2, func(i int, c *raftnode.Config) {
+	serve := func(i int, c *raftnode.Config) {
 		c.Serve = func(_ context.Context, from replica.MemberID, method string, body []byte) ([]byte, error) {
 			return fmt.Appendf(nil, "member %d: %s(%s) from %d", i+1, method, body, from), nil
 		}
-	}))
-	got, err := e.hosts[0].Call(t.Context(), 2, "status", []byte("x"))
-	if want := "member 2: status(x) from 1"; string(got) != want || err != nil {
-		t.Errorf("Call = %q, %v, want %q", got, err, want)
 	}
-	h := e.hosts[0]
-	e.closeHost(0)
-	_, err = h.Call(t.Context(), 2, "status", nil)
-	wantErr(t, "Call of a closed host", err, replica.ErrClosed)
+	for name, cfgs := range map[string][]raftnode.Config{"sockets": onDisk(t, 2, serve), "memory": inMemory(2, serve)} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, cfgs)
+			h := e.hosts[0]
+			got, err := h.Call(t.Context(), 2, "status", []byte("x"))
+			if want := "member 2: status(x) from 1"; string(got) != want || err != nil {
+				t.Errorf("Call = %q, %v, want %q", got, err, want)
+			}
+			if _, err := h.Call(t.Context(), 9, "status", nil); err == nil {
+				t.Error("a member that nobody knows has answered")
+			}
+			e.closeHost(1)
+			if _, err := h.Call(t.Context(), 2, "status", nil); err == nil {
+				t.Error("a member that is closed has answered")
+			}
+			e.closeHost(0)
+			_, err = h.Call(t.Context(), 2, "status", nil)
+			wantErr(t, "Call of a closed host", err, replica.ErrClosed)
+		})
+	}
+}
 
-	memory := open(t, inMemory(1))
-	if _, err := memory.hosts[0].Call(t.Context(), 2, "status", nil); err == nil {
-		t.Error("a network for tests has carried a call")
-	}
-	if links := memory.hosts[0].Links(); links != nil {
-		t.Errorf("Links on a network for tests = %v, want none", links)
-	}
+// On a network for tests, a call over a cut link ends with its context.
+func TestCallOverCutLink(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		cfgs := inMemory(2, func(_ int, c *raftnode.Config) {
+			c.Serve = func(context.Context, replica.MemberID, string, []byte) ([]byte, error) { return nil, nil }
+		})
+		e := open(t, cfgs)
+		cfgs[0].Net.CutOneWay("n2", "n1")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		_, err := e.hosts[0].Call(ctx, 2, "status", nil)
+		wantErr(t, "Call", err, context.DeadlineExceeded)
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("Call took %v, want the minute of its context", d)
+		}
+		e.close()
+	})
 }
 
 // Who is not admitted gets no message through, and both ends can tell why; the

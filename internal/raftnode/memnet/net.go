@@ -30,6 +30,7 @@ type link struct{ from, to string }
 type Net struct {
 	mu        sync.Mutex // a leaf: nothing is called while it is held
 	endpoints map[string]*endpoint
+	serves    map[string]Serve
 	cut       map[link]bool
 	isolated  map[string]bool
 	loss      float64
@@ -49,6 +50,7 @@ var _ config.TransportFactory = (*Net)(nil)
 func New() *Net {
 	return &Net{
 		endpoints: make(map[string]*endpoint),
+		serves:    make(map[string]Serve),
 		cut:       make(map[link]bool),
 		isolated:  make(map[string]bool),
 	}
