@@ -40,6 +40,15 @@
 //	opening   magic "coord/peer\n"  version u16  kind u8  length u16  body  crc32c u32
 //	frame     kind u8  zero [3]  length u32  crc32c(body) u32  crc32c(the 12 before) u32  body
 //
+// The body of a hello is: purpose u8 (1 raft, 2 snapshot, 3 call), member u64,
+// wanted member u64, then the ensemble, the directory and the address, each
+// with its length u16 before it. That of a refusal is its reason.
+//
+// The kinds of frames: 1 a batch of raft messages and 2 a chunk of a snapshot,
+// both in the raft library's encoding; 3 the snapshot was kept, empty; 4 the
+// request of a call: timeout in milliseconds u32 (0 for none), length of the
+// method u8, method, body; 5 its answer; 6 its error, as text; 7 a refusal.
+//
 // Raft and snapshot connections carry frames from the dialer; the acceptor
 // answers the last chunk of a snapshot, so that the dialer knows that it was
 // kept. A connection for a call carries a request and its answer. Either end

@@ -244,9 +244,9 @@ func (n *Net) release(ep *endpoint) {
 	}
 }
 
-// errRefused says that a peer has refused this end after its own handshake,
-// which has been counted.
-var errRefused = errors.New("refused by the peer")
+// errRefused says that one end has refused the other after the handshake, which
+// has been counted.
+var errRefused = errors.New("refused")
 
 // logRefusal logs that somebody who dialled was refused.
 func (n *Net) logRefusal(l *link, from net.Addr, reason string) {

@@ -11,8 +11,9 @@ import (
 	"coord/internal/replica"
 )
 
-// expect returns the body of the next frame, which has to be of a kind. A
-// refusal instead is counted: the dialler does not accept this end.
+// expect returns the body of the next frame, which has to be of a kind and from
+// somebody who is still a member. A refusal instead is counted: the dialler
+// does not accept this end.
 func (ep *endpoint) expect(w *wire, kind frameKind) ([]byte, error) {
 	got, body, err := w.in.next(ep.lim.idle)
 	switch {
@@ -25,6 +26,12 @@ func (ep *endpoint) expect(w *wire, kind frameKind) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", errRefused, reason)
 	case got != kind:
 		return nil, fmt.Errorf("%w: kind %d on a connection for %v", errBadFrame, got, w.peer.Purpose)
+	}
+	// A member that was removed meanwhile is not heard any more.
+	if err := ep.net.introduced(w.peer); err != nil {
+		w.refuse(err.Error())
+		w.link.refuse(err.Error())
+		return nil, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	w.link.bytes.Add(uint64(frameHeadBytes + len(body)))
 	return body, nil

@@ -129,6 +129,32 @@ func TestPeerRestart(t *testing.T) {
 	})
 }
 
+// A member that is removed is not heard any more, on connections that it has
+// either, and is told why.
+func TestRemovedMember(t *testing.T) {
+	inBoth(t, func(t *testing.T, opts ...option) {
+		f := newFabric(t, 2, opts...)
+		a, b := f.nodes[0], f.nodes[1]
+		c := a.mustConnect(b)
+		if err := c.SendMessageBatch(batch(a, b, nil)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the batch", func() bool { return b.received() == 1 })
+		f.mu.Lock()
+		delete(f.addrs, 1)
+		f.mu.Unlock()
+		var err error
+		eventually(t, "the connection to end", func() bool {
+			err = c.SendMessageBatch(batch(a, b, nil))
+			return err != nil
+		})
+		refusedBy(t, err, 2, true)
+		if n := b.received(); n != 1 {
+			t.Errorf("%d messages arrived, want the 1 from before", n)
+		}
+	})
+}
+
 // One Net serves one host after the other, and not two at a time.
 func TestOneHostAtATime(t *testing.T) {
 	f := newFabric(t, 1)

@@ -179,7 +179,8 @@ func (n *Net) Validate(addr string) bool { return ValidListen(addr) == nil }
 // one, [*RefusedError] if either end refused the other, ErrClosed if this Net
 // does not run, the cause of ctx if that ended, or what is wrong with the
 // network. Unless the member answered, or was not reached at all, it may have
-// served the call. Method and body are at most [MaxMethodBytes] and
+// served the call. A member serves some calls of another at a time and refuses
+// those above, and none for longer than a minute. Method and body are at most [MaxMethodBytes] and
 // [MaxBodyBytes] long.
 func (n *Net) Call(ctx context.Context, to replica.MemberID, method string, body []byte) ([]byte, error) {
 	ep := n.running()
