@@ -325,8 +325,10 @@ func (ep *endpoint) turnAway(raw *net.TCPConn, conn net.Conn, member replica.Mem
 				farewell(raw, ep.lim.farewell)
 			}
 		}
-	} else if conn == nil { // the TLS handshake failed and told the peer what it may know
-		reason, refused = err.Error(), !isTimeout(err) && !isEnd(err)
+	} else if conn == nil { // the TLS handshake failed, and told the peer what it may know
+		_, byPeer, _ := tlsRefusal(err)
+		_, broke := errors.AsType[*net.OpError](err)
+		reason, refused = err.Error(), byPeer || !broke && !isEnd(err)
 	}
 	if !refused {
 		l.fail(err)
@@ -334,9 +336,4 @@ func (ep *endpoint) turnAway(raw *net.TCPConn, conn net.Conn, member replica.Mem
 	}
 	l.refuse(cleanReason(reason))
 	ep.net.logRefusal(l, raw.RemoteAddr(), cleanReason(reason))
-}
-
-func isTimeout(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
 }

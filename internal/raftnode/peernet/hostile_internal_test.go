@@ -47,6 +47,11 @@ func waitClosed(tb testing.TB, conn net.Conn) {
 	}
 }
 
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
 // Who says nothing, or little by little, is cut off when the time for a
 // handshake is over, whatever the protocol.
 func TestSlowHandshake(t *testing.T) {
