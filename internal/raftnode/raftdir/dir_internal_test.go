@@ -126,6 +126,7 @@ func TestManifestBits(t *testing.T) {
 		Ensemble: "a<b>", Member: 3, ID: "x", LogShards: 2, Hostname: "h",
 		Voters:      map[replica.MemberID]string{3: "c", 4: "d"},
 		Initialised: map[replica.GroupID]bool{1: true}, Applied: map[replica.GroupID]uint64{1: 77},
+		Pins: map[replica.MemberID]string{4: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e"},
 		Seal: &seal{Databases: map[string][]sealedFile{"logdb-0": {{Name: "1.log", End: 5}}}},
 	})
 	must(t, err)
@@ -148,11 +149,11 @@ func TestManifestBits(t *testing.T) {
 
 func TestManifestVersion(t *testing.T) {
 	body := []byte(`{}`)
-	e := envelope{Version: 2, CRC32C: manifestCRC(2, body), Body: body}
+	e := envelope{Version: 3, CRC32C: manifestCRC(3, body), Body: body}
 	data, err := json.Marshal(e)
 	must(t, err)
 	_, err = decodeManifest("m", data)
-	wantKind(t, err, ErrVersion, "version 2", "version 1")
+	wantKind(t, err, ErrVersion, "version 3", "version 2")
 }
 
 func TestManifestLost(t *testing.T) {

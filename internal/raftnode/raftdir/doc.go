@@ -5,7 +5,8 @@
 //
 //	dir/
 //	  LOCK           held while a [Dir] is open
-//	  manifest.json  whose directory it is, what its member has promised
+//	  manifest.json  whose directory it is, what its member has promised, which
+//	                 directories it knows of the others
 //	  raft/          Dir.NodeHostDir, the library's own
 //
 // The order of a life:
@@ -15,6 +16,7 @@
 //	host, err := dragonboat.NewNodeHost(…d.NodeHostDir(), d.ID()…)
 //	… if !d.Initialised(g) start the replica as new, then d.MarkInitialised(g)
 //	… otherwise restart it, which fails if its record is gone
+//	… d.Pin(…) before anything of another member is believed
 //	… every few seconds d.NoteAllApplied(…)
 //	host.Close()
 //	d.NoteAllApplied(…)
@@ -46,7 +48,9 @@
 // After a crash, damage to the last record of a log looks like a record that
 // the crash tore, and is only found if entries below an applied mark went with
 // it. A directory replaced as a whole by an older copy, manifest included, is
-// consistent: only other members can know better. Bytes that nothing reads,
+// consistent: only other members can know better. So is one that was emptied or
+// swapped for another, but its id is a new one, and the others have pinned the
+// old: see [Dir.Pin]. Bytes that nothing reads,
 // such as obsolete logs or snapshots, are not checked. A test that flips bits
 // holds all this against the library.
 package raftdir

@@ -39,6 +39,10 @@ var (
 	// is known to have done: raft does not survive a member that forgets.
 	ErrRolledBack = errors.New("data directory went back in time")
 
+	// ErrStrangeDirectory says that a member of the ensemble came with another
+	// directory than the one it was first seen with.
+	ErrStrangeDirectory = errors.New("member has another data directory than before")
+
 	// ErrWorkingDirectory says that a file in the working directory changes
 	// constants of the raft library.
 	ErrWorkingDirectory = errors.New("working directory changes the raft library")

@@ -129,6 +129,9 @@ func damage(t *testing.T, template, kind string, r *rand.Rand, do func(*rand.Ran
 		return false
 	}
 	got, err := m.read()
+	if pin := m.dir.Pin(2, otherID); !errors.Is(pin, ErrStrangeDirectory) {
+		t.Errorf("%s at %d of %d: opened, but the pin is gone: %v", name, at, size, pin)
+	}
 	if err := errors.Join(err, holds(got, 120), m.close()); err != nil {
 		t.Errorf("%s at %d of %d: opened, but %v", name, at, size, err)
 	}

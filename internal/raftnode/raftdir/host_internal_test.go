@@ -284,6 +284,7 @@ func filled(tb testing.TB, orderly bool) string {
 	tb.Helper()
 	dir := filepath.Join(tb.TempDir(), "dir")
 	m := mustLaunch(tb, dir)
+	must(tb, m.dir.Pin(2, oneID))
 	must(tb, m.write(0, 60))
 	_, err := m.snapshot()
 	must(tb, err)

@@ -17,7 +17,7 @@ import (
 
 // The manifest is a JSON file:
 //
-//	{"version": 1, "crc32c": …, "body": { … }}
+//	{"version": 2, "crc32c": …, "body": { … }}
 //
 // crc32c is the Castagnoli checksum of the decimal version, a newline and the
 // compact JSON of the body. The file must be exactly what encodeManifest
@@ -26,7 +26,7 @@ import (
 // therefore needs a new version.
 const (
 	manifestName    = "manifest.json"
-	manifestVersion = 1
+	manifestVersion = 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -48,6 +48,7 @@ type manifest struct {
 	Voters      map[replica.MemberID]string `json:"voters,omitempty"`
 	Initialised map[replica.GroupID]bool    `json:"initialised,omitempty"`
 	Applied     map[replica.GroupID]uint64  `json:"applied,omitempty"` // raft index
+	Pins        map[replica.MemberID]string `json:"pins,omitempty"`    // directory ids of other members
 	Seal        *seal                       `json:"seal,omitempty"`    // nil while open and after a crash
 }
 
@@ -57,6 +58,7 @@ func (m manifest) clone() manifest {
 	m.Voters = maps.Clone(m.Voters)
 	m.Initialised = maps.Clone(m.Initialised)
 	m.Applied = maps.Clone(m.Applied)
+	m.Pins = maps.Clone(m.Pins)
 	return m
 }
 
