@@ -2,6 +2,7 @@ package coord
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,8 +44,22 @@ type Config struct {
 	InitialMembers []Member
 
 	// Listen is the address to accept other members' connections on, host:port.
-	// Empty means this member's address in InitialMembers.
+	// Empty means this member's address in InitialMembers. See TLS about addresses
+	// that other machines can reach.
 	Listen string
+
+	// TLS is how members talk to each other: both sides of every connection show a
+	// certificate, which must be valid for the host of the member's address and of
+	// an authority in ClientCAs or RootCAs. [TLSFiles] makes it from three files.
+	// It is copied; certificates change while the member runs by its callbacks.
+	// Nil means plaintext, which is refused if Listen or any of InitialMembers is
+	// an address that other machines can reach: a name but "localhost", no host,
+	// or an IP that is not a loopback one.
+	TLS *tls.Config
+
+	// Insecure allows plaintext on any address. Whoever can reach one of them can
+	// then pass for a member, read everything and write anything.
+	Insecure bool
 
 	// ElectionTimeout is how long a leader can be silent before the others elect
 	// another: between half of it and all of it, by chance. Writes pause for that
@@ -175,6 +190,7 @@ func (c *Config) setDefaults() {
 	if len(c.InitialMembers) == 0 {
 		c.ID = cmp.Or(c.ID, 1)
 	}
+	c.TLS = c.TLS.Clone() // nil stays nil
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, 2*time.Second)
 	c.SessionTimeout = cmp.Or(c.SessionTimeout, 10*time.Second)
 	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 2*c.ElectionTimeout)
@@ -210,6 +226,7 @@ func (c *Config) validate() error {
 	wrong(len(c.Name) > 255 || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f }),
 		"Name %q has more than 255 bytes or control characters", c.Name)
 	errs = append(errs, c.memberFaults()...)
+	errs = append(errs, c.doorFaults()...)
 	errs = append(errs, c.securityFaults()...)
 	wrong(c.ElectionTimeout < minElectionTimeout || c.ElectionTimeout > maxElectionTimeout,
 		"ElectionTimeout %v is not between %v and %v", c.ElectionTimeout, minElectionTimeout, maxElectionTimeout)

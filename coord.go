@@ -87,6 +87,10 @@ func (c *Coordinator) start() (err error) {
 	if c.disk, err = openDisk(&c.cfg); err != nil {
 		return err
 	}
+	// Its members may be reached at other addresses than the configuration names.
+	if err := errors.Join(c.cfg.doorFaults()...); err != nil {
+		return errors.Join(err, c.disk.close())
+	}
 	c.root = newGroup(rootGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}

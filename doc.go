@@ -30,7 +30,8 @@
 //	}
 //
 // With Dir alone the ensemble is this one process. With three or five processes,
-// [Config.InitialMembers] names them all.
+// [Config.InitialMembers] names them all, and [Config.TLS], which [TLSFiles] makes,
+// has them prove to each other who they are.
 //
 // # Guarantees
 //

@@ -43,7 +43,7 @@ func newLoneGroup(t *testing.T, change ...func(*Config)) *loneGroup {
 	t.Helper()
 	cfg := Config{
 		ID: 1, Dir: "none", Logger: slog.New(slog.DiscardHandler),
-		InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}},
+		InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}}, Insecure: true,
 	}
 	for _, f := range change {
 		f(&cfg)

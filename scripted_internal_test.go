@@ -234,7 +234,7 @@ var scriptedGroup = rootGroup
 func unstartedMember(tb testing.TB) (*Coordinator, *scriptedHost) {
 	tb.Helper()
 	cfg := Config{
-		ID: 1, Dir: "scripted", InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}},
+		ID: 1, Dir: "scripted", InitialMembers: []Member{{ID: 1, Addr: "one:1"}, {ID: 2, Addr: "two:1"}}, Insecure: true,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	cfg.setDefaults()

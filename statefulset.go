@@ -10,7 +10,13 @@ import (
 // StatefulSet returns the configuration of a member that runs in a pod of a
 // Kubernetes StatefulSet: the pod name-i is the member i+1 and is reached at
 // name-i.name:port, the address that a headless service of the same name gives
-// it. Dir is left to the caller: a persistent volume of the pod.
+// it. Dir is left to the caller: a persistent volume of the pod. So is TLS, or
+// Insecure: the addresses can be reached by the whole cluster, so that [Open]
+// refuses plaintext. A certificate must be valid for name-i.name, or all of them
+// for one name that TLS.ServerName gives.
+//
+// At their first start the members wait for each other, so the set needs
+// podManagementPolicy: Parallel, and the service publishNotReadyAddresses: true.
 //
 // replicas is the number of members that the ensemble starts with; pods beyond it
 // are refused. It fails if this host is not called name-i.

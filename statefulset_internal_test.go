@@ -15,6 +15,10 @@ func TestStatefulSet(t *testing.T) {
 	}
 	cfg.Dir = "x"
 	cfg.setDefaults()
+	if err := cfg.validate(); err == nil || !strings.Contains(err.Error(), "billing-0.billing:7000") || !strings.Contains(err.Error(), "0.0.0.0:7000") {
+		t.Errorf("in plaintext: %v", err)
+	}
+	cfg.Insecure = true
 	if err := cfg.validate(); err != nil {
 		t.Errorf("it does not validate: %v", err)
 	}
