@@ -65,10 +65,9 @@ func tlsFaults(t *tls.Config) []error {
 		"no certificate to dial other members with: set Certificates or GetClientCertificate")
 	lacks(t.ClientCAs == nil && !perClient,
 		"no authority to check dialing members by: set ClientCAs")
-	ownCheck := t.VerifyConnection != nil || t.VerifyPeerCertificate != nil
-	lacks(t.InsecureSkipVerify && !ownCheck,
+	lacks(t.InsecureSkipVerify && t.VerifyConnection == nil,
 		"InsecureSkipVerify without a VerifyConnection believes any certificate")
-	lacks(t.RootCAs == nil && (!t.InsecureSkipVerify || !ownCheck),
+	lacks(t.RootCAs == nil,
 		"no authority to check dialed members by: set RootCAs (the system's would let in any certificate of theirs)")
 	for _, v := range []struct {
 		name    string

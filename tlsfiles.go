@@ -57,7 +57,9 @@ func (f TLSFiles) Config() (*tls.Config, error) {
 	if err := k.load(); err != nil {
 		return nil, fmt.Errorf("coord: TLS files: %w", err)
 	}
-	c := baseTLS()
+	// Handshakes use what the callbacks give, not these of today.
+	c := k.good.Load().accepting.Clone()
+	c.RootCAs = c.ClientCAs
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return k.current().accepting, nil }
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return k.current().cert, nil }
 	// The authorities to check the other end by are fixed in a tls.Config. So this
@@ -65,15 +67,6 @@ func (f TLSFiles) Config() (*tls.Config, error) {
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = k.verifyDialed
 	return c, nil
-}
-
-func baseTLS() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		ClientAuth: tls.RequireAndVerifyClientCert,
-		// A resumed session would stand on the certificates of an earlier day.
-		SessionTicketsDisabled: true,
-	}
 }
 
 // A keyring is what files hold, as of the last time that they fitted together.
@@ -146,9 +139,12 @@ func (k *keyring) load() error {
 	if err := c.checkOwn(); err != nil {
 		return fmt.Errorf("%s: the other members, with the authorities of %s, would refuse it: %w", k.files.Cert, k.files.CA, err)
 	}
-	c.accepting = baseTLS()
-	c.accepting.Certificates = []tls.Certificate{cert}
-	c.accepting.ClientCAs = c.cas
+	c.accepting = &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{cert}, ClientCAs: c.cas,
+		// A resumed session would stand on the certificates of an earlier day.
+		SessionTicketsDisabled: true,
+	}
 	k.good.Store(c)
 	return nil
 }
