@@ -27,6 +27,9 @@ type Coordinator struct {
 	disk *disk
 	root *group
 
+	hosted chan struct{} // closed when host is set, for those whom it calls before
+	roll   *rollCall     // of the first start; nil if it needs none
+
 	ledger         *ledger // of what sessions with limits use
 	auditLog       *slog.Logger
 	authenticating chan struct{} // holds a place for each call of an authenticator
@@ -49,6 +52,11 @@ type Coordinator struct {
 
 // Open starts a member. It does not wait for other members: [Coordinator.Ready]
 // does. ctx bounds the start only; [Coordinator.Close] ends the member.
+//
+// A member whose directory is new takes no part before all other initial members
+// have answered it once, for they know whether it had another directory before. If
+// one of them says so, the member fails ([ErrFailed]): with an empty directory it
+// has forgotten what it promised, so it has to join under a new id.
 //
 // Every error names the value it objects to: all wrong fields of cfg at once; a
 // directory that is in use, belongs to another member or ensemble, or is damaged;
@@ -74,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
 	c := &Coordinator{
 		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), auditLog: cfg.newAuditLogger(),
-		authenticating: make(chan struct{}, maxAuthenticating), ownNew: make(chan struct{}), hashing: newHashing(),
+		authenticating: make(chan struct{}, maxAuthenticating), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(),
 	}
 	c.ledger = newLedger(&c.cfg)
 	return c
@@ -94,19 +102,42 @@ func (c *Coordinator) start() (err error) {
 	c.root = newGroup(rootGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
-	if c.host, err = c.disk.openHost(&c.cfg, c.log, c.setRole); err != nil {
+	c.roll = c.disk.firstStart(c, c.root.id)
+	if c.host, err = c.disk.openHost(c); err != nil {
 		c.root.close(err)
 		return errors.Join(err, c.disk.close())
 	}
 	c.root.host = c.host
-	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}); err != nil {
+	close(c.hosted)
+	if c.roll != nil {
+		c.wg.Go(c.runFirstStart)
+	} else if err := c.startRoot(); err != nil {
 		c.root.close(err)
 		return errors.Join(err, c.host.Close(), c.disk.close())
 	}
-	c.root.start(&c.cfg)
 	c.wg.Go(c.runOwnSession)
 	c.wg.Go(c.runDisk)
 	return nil
+}
+
+// startRoot starts the replica of the root group and what belongs to it.
+func (c *Coordinator) startRoot() error {
+	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}); err != nil {
+		return err
+	}
+	c.root.start(&c.cfg)
+	return nil
+}
+
+// runFirstStart starts the replica once all other members have answered.
+func (c *Coordinator) runFirstStart() {
+	err := c.roll.run(c.ctx)
+	if err == nil {
+		err = c.startRoot()
+	}
+	if err != nil && c.ctx.Err() == nil {
+		c.root.fail(err)
+	}
 }
 
 // setRole is called by the host for every change of leadership.
@@ -120,12 +151,18 @@ func (c *Coordinator) setRole(g replica.GroupID, r replica.Role) {
 func (c *Coordinator) groupOf(string) *group { return c.root }
 
 // Ready waits until this member takes part in the ensemble: it has contact with a
-// quorum, has caught up, and its own session is open.
+// quorum, has caught up, and its own session is open. A member that starts for the
+// first time gets there when all other initial members have answered it once; the
+// error names those that have not. It waits at most for [Config.OperationTimeout].
 func (c *Coordinator) Ready(ctx context.Context) error {
-	if _, err := c.session(ctx); err != nil {
-		return fmt.Errorf("coord: not ready: %w", err)
+	_, err := c.session(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if waiting := c.roll.waiting(); waiting != nil && c.ctx.Err() == nil {
+		return fmt.Errorf("coord: not ready: %w: %w", err, waiting)
+	}
+	return fmt.Errorf("coord: not ready: %w", err)
 }
 
 // Context ends when the Coordinator is closed, with the cause [ErrClosed], or has

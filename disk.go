@@ -10,6 +10,7 @@ import (
 
 	"coord/internal/raftnode"
 	"coord/internal/raftnode/memnet"
+	"coord/internal/raftnode/peernet"
 	"coord/internal/raftnode/raftdir"
 	"coord/internal/replica"
 )
@@ -79,7 +80,9 @@ func voterAddrs(cfg *Config) map[replica.MemberID]string {
 	return addrs
 }
 
-func (d *disk) openHost(cfg *Config, log *slog.Logger, onRole func(replica.GroupID, replica.Role)) (replica.Host, error) {
+// openHost opens the host of c. Other members can reach serve before it returns.
+func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
+	cfg := &c.cfg
 	t := cfg.timing()
 	addrs := voterAddrs(cfg)
 	open := d.memory.Open
@@ -92,12 +95,43 @@ func (d *disk) openHost(cfg *Config, log *slog.Logger, onRole func(replica.Group
 		Tick: t.tick, ElectionTicks: t.electionTicks, HeartbeatTicks: t.heartbeatTicks,
 		SnapshotEntries: cfg.SnapshotEntries, CompactionOverhead: max(cfg.SnapshotEntries/10, 1),
 		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
-		Logger: log, OnRole: onRole, Net: d.memory.Net, FS: d.memory.FS,
+		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
+		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Serve: c.serve,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return host, nil
+}
+
+// strangeReason begins the reason for which a member is refused that comes with
+// another directory than before. Who is refused knows it by that.
+const strangeReason = "strange directory: "
+
+// admit lets a member in that has shown who it is, if it comes with the directory
+// that it was first seen with. What it is told names no path of this machine.
+func (d *disk) admit(h peernet.Hello) error {
+	err := d.dir.Pin(h.Member, h.Directory)
+	if strange, ok := errors.AsType[*raftdir.Error](err); ok && errors.Is(err, raftdir.ErrStrangeDirectory) {
+		return fmt.Errorf("%s%s (%s)", strangeReason, strange.Detail, strange.Remedy)
+	}
+	return err
+}
+
+// firstStart returns what is to be done before this member's replica of g is
+// started, or nil: it has lived here before, or nobody else is there to know more.
+// Those that live in memory are not asked, for nobody empties their directories.
+func (d *disk) firstStart(c *Coordinator, g GroupID) *rollCall {
+	if d.memory.Net != nil || d.memory.Open != nil || d.dir.Initialised(replica.GroupID(g)) {
+		return nil
+	}
+	var others []MemberID
+	for _, m := range c.cfg.InitialMembers {
+		if m.ID != c.cfg.ID {
+			others = append(others, m.ID)
+		}
+	}
+	return newRollCall(others, c.hello, c.log)
 }
 
 // startGroup starts this member's replica of a group.

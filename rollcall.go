@@ -36,7 +36,7 @@ const (
 
 // errStrange says that another member has seen this one with another directory
 // before.
-var errStrange = errors.New("the directory of this member was emptied or replaced, or another process uses its id")
+var errStrange = errors.New("strange directory")
 
 // newRollCall returns nil if there is nobody to ask.
 func newRollCall(others []MemberID, ask func(context.Context, MemberID) error, log *slog.Logger) *rollCall {

@@ -55,6 +55,9 @@ type Status struct {
 	// caught up.
 	MaxDataBytes                         int
 	MinSessionTimeout, MaxSessionTimeout time.Duration
+
+	// Health is the text of what [Coordinator.Health] returns, empty for nil.
+	Health string
 }
 
 // Status returns how this member stands. It asks nobody and never waits.
@@ -68,6 +71,9 @@ func (c *Coordinator) Status() Status {
 		MaxDataBytes:      int(s.settings.maxDataBytes),
 		MinSessionTimeout: time.Duration(s.settings.minSessionTimeoutMS) * time.Millisecond,
 		MaxSessionTimeout: time.Duration(s.settings.maxSessionTimeoutMS) * time.Millisecond,
+	}
+	if err := c.Health(); err != nil {
+		st.Health = err.Error()
 	}
 	for _, m := range s.members {
 		if !m.removed {
@@ -91,7 +97,9 @@ func (c *Coordinator) Status() Status {
 // Health returns nil while this member can do its work: it has joined the
 // ensemble, has contact with a quorum, and did not fail. Otherwise the error says
 // what is wrong; it satisfies errors.Is for [ErrFailed] if this process must be
-// restarted, for [ErrSuspended] if contact may come back, and for [ErrClosed].
+// restarted, for [ErrSuspended] if contact may come back, and for [ErrClosed]. It
+// names the members that refuse this one, with their reasons, and those that its
+// first start waits for.
 func (c *Coordinator) Health() error {
 	if err := c.root.failed(); err != nil {
 		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, err)
@@ -99,13 +107,16 @@ func (c *Coordinator) Health() error {
 	if err := c.ctx.Err(); err != nil {
 		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, ErrClosed)
 	}
+	if err := c.roll.waiting(); err != nil {
+		return fmt.Errorf("coord: member %v: %w: %w", c.cfg.ID, err, ErrSuspended)
+	}
 	select {
 	case <-c.root.joined:
 	default:
-		return fmt.Errorf("coord: member %v has not joined the ensemble since its start: %w", c.cfg.ID, ErrSuspended)
+		return fmt.Errorf("coord: member %v has not joined the ensemble since its start: %w%s", c.cfg.ID, ErrSuspended, c.refusals())
 	}
 	if c.root.suspended() {
-		return fmt.Errorf("coord: member %v: %w", c.cfg.ID, ErrSuspended)
+		return fmt.Errorf("coord: member %v: %w%s", c.cfg.ID, ErrSuspended, c.refusals())
 	}
 	return nil
 }

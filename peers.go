@@ -1,0 +1,221 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"coord/internal/raftnode/peernet"
+	"coord/internal/replica"
+)
+
+// What members call of each other. Only members are let in to call, so all of it
+// may be told.
+const (
+	methodHello  = "hello"  // nothing; the handshake before it is the point
+	methodStatus = "status" // the answer is a Status
+)
+
+// A peerNet is a host that can reach other members beside the log. Hosts that live
+// in memory cannot.
+type peerNet interface {
+	Call(ctx context.Context, to replica.MemberID, method string, body []byte) ([]byte, error)
+	Links() []peernet.Link
+}
+
+// A Link is what went over the connections between this member and another one, in
+// one direction, since this member was opened.
+type Link struct {
+	// Peer is the other member. 0 stands for all those who came in and did not show
+	// that they are members.
+	Peer MemberID
+
+	// Incoming says that the other one dialed: what is counted came from there. It is
+	// otherwise what this member sent.
+	Incoming bool
+
+	Connections int    // open now
+	Handshakes  uint64 // that let the connection be used
+	Refused     uint64 // handshakes that one of the two refused
+	Errors      uint64 // handshakes and connections that broke
+
+	Bytes   uint64 // on the wire, within TLS
+	Batches uint64 // of raft's messages
+	Chunks  uint64 // of snapshots
+	Calls   uint64 // such as [Coordinator.MemberStatus]
+	Dropped uint64 // messages of raft that their sender had no right to send
+
+	LastRefusal string // the reason, empty if there was none
+	LastError   string // empty if there was none
+}
+
+// Links returns the links of this member, by peer, for metrics. There is one for
+// each direction once it was used, and none in an ensemble that lives in memory.
+func (c *Coordinator) Links() []Link {
+	h, ok := c.host.(peerNet)
+	if !ok {
+		return nil
+	}
+	var links []Link
+	for _, l := range h.Links() {
+		links = append(links, Link{
+			Peer: MemberID(l.Peer), Incoming: l.Direction == peernet.In,
+			Connections: l.Connections, Handshakes: l.Handshakes, Refused: l.Refused, Errors: l.Errors,
+			Bytes: l.Bytes, Batches: l.Batches, Chunks: l.Chunks, Calls: l.Calls, Dropped: l.Dropped,
+			LastRefusal: l.LastRefusal, LastError: l.LastError,
+		})
+	}
+	return links
+}
+
+// refusals tells why members cannot be reached that refuse this one, or that this
+// one refuses: " (member 2: …)", or "".
+func (c *Coordinator) refusals() string {
+	var told []string
+	for _, l := range c.Links() {
+		if !l.Incoming && l.Connections == 0 && l.LastRefusal != "" {
+			told = append(told, fmt.Sprintf("member %v: %s", l.Peer, l.LastRefusal))
+		}
+	}
+	if told == nil {
+		return ""
+	}
+	return " (refused: " + strings.Join(told, "; ") + ")"
+}
+
+// MemberStatus asks a member how it stands and returns what it says of itself. The
+// member need not have a quorum, nor have caught up; this one neither. It waits no
+// longer than ctx and [Config.OperationTimeout].
+//
+// The error says what is wrong: nobody answers, one of the two refuses the other,
+// no such member is known. It satisfies errors.Is for [ErrUnimplemented] in an
+// ensemble that lives in memory, where members can only ask themselves.
+func (c *Coordinator) MemberStatus(ctx context.Context, id MemberID) (Status, error) {
+	if id == c.cfg.ID {
+		return c.Status(), nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
+	defer cancel()
+	answer, err := c.call(ctx, id, methodStatus)
+	var st Status
+	if err == nil {
+		st, err = decodeStatus(answer)
+	}
+	if err == nil && st.Member != id {
+		err = fmt.Errorf("%w: member %v answered", errMalformed, st.Member)
+	}
+	if err != nil {
+		return Status{}, &OpError{Op: "memberStatus", Err: err, Detail: "of member " + id.String()}
+	}
+	return st, nil
+}
+
+// call asks another member.
+func (c *Coordinator) call(ctx context.Context, id MemberID, method string) ([]byte, error) {
+	if c.ctx.Err() != nil {
+		return nil, context.Cause(c.ctx)
+	}
+	h, ok := c.host.(peerNet)
+	if !ok || c.disk.memory.Net != nil {
+		return nil, ErrUnimplemented
+	}
+	answer, err := h.Call(ctx, replica.MemberID(id), method, nil)
+	if errors.Is(err, replica.ErrClosed) && c.ctx.Err() != nil {
+		err = context.Cause(c.ctx)
+	}
+	return answer, err
+}
+
+// hello has another member answer. It has then written down the directory of this
+// one, durably. errStrange means that it knows another directory.
+func (c *Coordinator) hello(ctx context.Context, id MemberID) error {
+	_, err := c.call(ctx, id, methodHello)
+	if refused, ok := errors.AsType[*peernet.RefusedError](err); ok && refused.ByPeer {
+		if why, strange := strings.CutPrefix(refused.Reason, strangeReason); strange {
+			return fmt.Errorf("%w: %s", errStrange, why)
+		}
+	}
+	return err
+}
+
+// serve answers another member. The host calls it as soon as it listens, which is
+// before it is known here.
+func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method string, _ []byte) ([]byte, error) {
+	switch method {
+	case methodHello:
+		return nil, nil
+	case methodStatus:
+		select {
+		case <-c.hosted:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		st := c.Status()
+		e := newEncoder()
+		e.status(&st)
+		return e.buf.Bytes(), nil
+	}
+	return nil, fmt.Errorf("this version of coord has no method %q", method)
+}
+
+// statusVersion is that of a status between members.
+const statusVersion = 1
+
+// leastPeer is the least number of bytes of a member in a status.
+const leastPeer = 3
+
+func (e *encoder) status(st *Status) {
+	e.array(17)
+	e.uint(statusVersion)
+	e.string(st.Ensemble)
+	e.uint(uint64(st.EnsembleID))
+	e.member(st.Member)
+	e.kind(uint8(st.Role))
+	e.member(st.Leader)
+	e.uint(st.Term)
+	e.bool(st.HasQuorum)
+	e.uint(uint64(st.ZXID))
+	e.array(len(st.Members))
+	for _, m := range st.Members {
+		e.array(2)
+		e.member(m.ID)
+		e.string(m.Addr)
+	}
+	for _, n := range []int{st.Znodes, st.Sessions, st.Watches, st.MaxDataBytes} {
+		e.int(int64(n))
+	}
+	e.int(st.MinSessionTimeout.Milliseconds())
+	e.int(st.MaxSessionTimeout.Milliseconds())
+	e.string(st.Health)
+}
+
+// decodeStatus reads what encoder.status has written.
+func decodeStatus(b []byte) (Status, error) {
+	d := newDecoder(b)
+	n := d.list(maxRequests, 1)
+	version := d.uint()
+	if version > statusVersion {
+		d.newer(version)
+	}
+	if n != 17 || version == 0 {
+		d.fail("status of version %d with %d fields", version, n)
+	}
+	st := Status{
+		Ensemble: d.string(), EnsembleID: EnsembleID(d.uint()), Member: MemberID(d.uint()), Role: Role(d.small(uint64(Observing))),
+		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()),
+	}
+	for range d.list(maxMembers, leastPeer) {
+		d.array(2)
+		st.Members = append(st.Members, Member{ID: MemberID(d.uint()), Addr: d.string()})
+	}
+	for _, p := range []*int{&st.Znodes, &st.Sessions, &st.Watches, &st.MaxDataBytes} {
+		*p = int(d.int())
+	}
+	for _, p := range []*time.Duration{&st.MinSessionTimeout, &st.MaxSessionTimeout} {
+		*p = time.Duration(d.small(uint64(maxSessionTimeout.Milliseconds()))) * time.Millisecond
+	}
+	st.Health = d.string()
+	return st, d.done()
+}
