@@ -184,7 +184,10 @@ func (k *keyring) verifyDialed(s tls.ConnectionState) error {
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("the other end has no certificate")
 	}
-	return k.current().verify(s.PeerCertificates, s.ServerName, x509.ExtKeyUsageServerAuth)
+	if err := k.current().verify(s.PeerCertificates, s.ServerName, x509.ExtKeyUsageServerAuth); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+	}
+	return nil
 }
 
 // parseAuthorities reads certificates, all of which must be sound: a file that was

@@ -366,3 +366,18 @@ func TestBadTLSFilesAreNotUsed(t *testing.T) {
 		}
 	})
 }
+
+// IssueTLS makes a new authority and writes its certificate and one for a member on
+// this machine into each directory, in files that TLSIn names.
+func IssueTLS(tb testing.TB, dirs ...string) {
+	tb.Helper()
+	a := newAuthority(tb)
+	for _, dir := range dirs {
+		d := tlsDir{tb, dir}
+		d.write("ca", a.pem)
+		d.issue(a)
+	}
+}
+
+// TLSIn names the files that IssueTLS has written into dir.
+func TLSIn(tb testing.TB, dir string) TLSFiles { return tlsDir{tb, dir}.files() }
