@@ -186,8 +186,8 @@ func (e *encoder) status(st *Status) {
 	for _, n := range []int{st.Znodes, st.Sessions, st.Watches, st.MaxDataBytes} {
 		e.int(int64(n))
 	}
-	e.int(st.MinSessionTimeout.Milliseconds())
-	e.int(st.MaxSessionTimeout.Milliseconds())
+	e.uint(uint64(st.MinSessionTimeout.Milliseconds()))
+	e.uint(uint64(st.MaxSessionTimeout.Milliseconds()))
 	e.string(st.Health)
 }
 

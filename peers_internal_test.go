@@ -1,0 +1,101 @@
+package coord
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"coord/internal/raftnode/peernet"
+	"coord/internal/raftnode/raftdir"
+	"coord/internal/replica"
+)
+
+func statusOf(st *Status) []byte {
+	e := newEncoder()
+	e.status(st)
+	return e.buf.Bytes()
+}
+
+func goldenStatus() *Status {
+	return &Status{
+		Ensemble: "golden", EnsembleID: 0x1122334455667788, Member: 2, Role: Following, Leader: 3, Term: 4, HasQuorum: true, ZXID: 0x2a,
+		Members: []Member{{ID: 1, Addr: "a:7000"}, {ID: 2, Addr: "b:7000"}, {ID: 3, Addr: "c:7000"}},
+		Znodes:  5, Sessions: 6, Watches: 7, MaxDataBytes: 1 << 20,
+		MinSessionTimeout: 4 * time.Second, MaxSessionTimeout: 7 * 24 * time.Hour, Health: "coord: member 2: suspended",
+	}
+}
+
+func TestGoldenStatus(t *testing.T) {
+	want := goldenStatus()
+	got, err := decodeStatus(golden(t, "member-status", statusOf(want)))
+	if err != nil || !reflect.DeepEqual(&got, want) {
+		t.Errorf("decoded\n%+v, %v, want\n%+v", got, err, want)
+	}
+	v := reflect.ValueOf(*want)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("field %s is not covered", v.Type().Field(i).Name)
+		}
+	}
+	newer := bytes.Clone(statusOf(want))
+	newer[3] = statusVersion + 1 // behind the head of an array of 17
+	if _, err := decodeStatus(newer); !errors.Is(err, errNewerFormat) {
+		t.Errorf("a newer version: %v", err)
+	}
+}
+
+func FuzzDecodeStatus(f *testing.F) {
+	b := statusOf(goldenStatus())
+	f.Add(b)
+	f.Add(b[:len(b)/2])
+	f.Add(statusOf(&Status{}))
+	f.Add([]byte{0xdc, 0, 17, 1, 0xdb, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		st, err := decodeStatus(b)
+		if err != nil {
+			if !errors.Is(err, errMalformed) && !errors.Is(err, errNewerFormat) {
+				t.Fatalf("decodeStatus = %v, which is neither errMalformed nor errNewerFormat", err)
+			}
+			return
+		}
+		again, err := decodeStatus(statusOf(&st))
+		if err != nil || !reflect.DeepEqual(again, st) {
+			t.Fatalf("round trip: %+v, %v; want %+v", again, err, st)
+		}
+	})
+}
+
+// What a member is told that is refused for its directory names both directories,
+// what to do, and nothing of the machine that refuses; and it recognises it.
+func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
+	const first, second = "0b4e7a0e-5a87-4a5e-9d0d-0a2f6f6c8a91", "0b4e7a0e-5a87-4a5e-9d0d-0a2f6f6c8a92"
+	cfg := Config{Dir: t.TempDir()}
+	cfg.setDefaults()
+	d, err := openDisk(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	if err := d.admit(peernet.Hello{Member: 2, Directory: first}); err != nil {
+		t.Fatal(err)
+	}
+	err = d.admit(peernet.Hello{Member: 2, Directory: second})
+	if err == nil {
+		t.Fatal("it was admitted")
+	}
+	text := err.Error()
+	for _, want := range []string{first, second, "member 2", "new member id"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the reason does not name %s: %s", want, text)
+		}
+	}
+	if !strings.HasPrefix(text, strangeReason) || strings.Contains(text, cfg.Dir) || len(text) > 1<<10 {
+		t.Errorf("the reason: %s", text)
+	}
+	if err := d.dir.Pin(replica.MemberID(2), second); !errors.Is(err, raftdir.ErrStrangeDirectory) {
+		t.Errorf("Pin = %v", err)
+	}
+}
