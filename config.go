@@ -33,12 +33,14 @@ type Config struct {
 
 	// Dir is the directory of this member's log and snapshots, on a local disk.
 	// It is created if it does not exist, belongs to one process at a time, and
-	// must never be copied, shared, emptied or restored from an older copy: a
-	// member that comes back empty under its old id can lose acknowledged writes.
+	// must never be copied, shared, emptied or restored from an older copy. A member
+	// that comes back with an empty one is refused by the others and fails, because
+	// it has forgotten what it promised; an older copy they cannot recognise.
 	Dir string
 
 	// InitialMembers are the members the ensemble starts with, this one included.
-	// All of them give the same list. It is used only while Dir is empty; later
+	// All of them give the same list, and for the first start each needs all the
+	// others to answer. It is used only until this member has started in Dir; later
 	// the ensemble itself knows its members. Empty means this member alone, which
 	// then opens no port.
 	InitialMembers []Member

@@ -134,6 +134,16 @@ func (d *disk) firstStart(c *Coordinator, g GroupID) *rollCall {
 	return newRollCall(others, c.hello, c.log)
 }
 
+// initialMembers returns the members that the ensemble was to start with when the
+// directory was made, in order.
+func (d *disk) initialMembers() []MemberID {
+	var ids []MemberID
+	for _, id := range slices.Sorted(maps.Keys(d.dir.Voters())) {
+		ids = append(ids, MemberID(id))
+	}
+	return ids
+}
+
 // startGroup starts this member's replica of a group.
 func (d *disk) startGroup(host replica.Host, g GroupID, m *machine) error {
 	return host.StartGroup(replica.GroupID(g), m)

@@ -89,7 +89,7 @@ func TestGoldenFilesAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{"result.bin": true, "snapshot.bin": true, "snapshot-empty.bin": true, "member-status.bin": true}
+	known := map[string]bool{"result.bin": true, "snapshot.bin": true, "snapshot-empty.bin": true, "member-status.bin": true, "member-hello.bin": true}
 	for name := range goldenCommands() {
 		known[name+".bin"] = true
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // What members call of each other. Only members are let in to call, so all of it
 // may be told.
 const (
-	methodHello  = "hello"  // nothing; the handshake before it is the point
+	methodHello  = "hello"  // asked with the ids of the caller's initial members, of a first start
 	methodStatus = "status" // the answer is a Status
 )
 
@@ -98,7 +99,7 @@ func (c *Coordinator) MemberStatus(ctx context.Context, id MemberID) (Status, er
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
-	answer, err := c.call(ctx, id, methodStatus)
+	answer, err := c.call(ctx, id, methodStatus, nil)
 	var st Status
 	if err == nil {
 		st, err = decodeStatus(answer)
@@ -113,7 +114,7 @@ func (c *Coordinator) MemberStatus(ctx context.Context, id MemberID) (Status, er
 }
 
 // call asks another member.
-func (c *Coordinator) call(ctx context.Context, id MemberID, method string) ([]byte, error) {
+func (c *Coordinator) call(ctx context.Context, id MemberID, method string, body []byte) ([]byte, error) {
 	if c.ctx.Err() != nil {
 		return nil, context.Cause(c.ctx)
 	}
@@ -121,7 +122,7 @@ func (c *Coordinator) call(ctx context.Context, id MemberID, method string) ([]b
 	if !ok || c.disk.memory.Net != nil {
 		return nil, ErrUnimplemented
 	}
-	answer, err := h.Call(ctx, replica.MemberID(id), method, nil)
+	answer, err := h.Call(ctx, replica.MemberID(id), method, body)
 	if errors.Is(err, replica.ErrClosed) && c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
 	}
@@ -129,9 +130,12 @@ func (c *Coordinator) call(ctx context.Context, id MemberID, method string) ([]b
 }
 
 // hello has another member answer. It has then written down the directory of this
-// one, durably. errStrange means that it knows another directory.
+// one, durably, and has the same initial members, of which a majority decides.
+// errStrange means that it knows another directory.
 func (c *Coordinator) hello(ctx context.Context, id MemberID) error {
-	_, err := c.call(ctx, id, methodHello)
+	e := newEncoder()
+	e.hello(c.disk.initialMembers())
+	_, err := c.call(ctx, id, methodHello, e.buf.Bytes())
 	if refused, ok := errors.AsType[*peernet.RefusedError](err); ok && refused.ByPeer {
 		if why, strange := strings.CutPrefix(refused.Reason, strangeReason); strange {
 			return fmt.Errorf("%w: %s", errStrange, why)
@@ -140,12 +144,24 @@ func (c *Coordinator) hello(ctx context.Context, id MemberID) error {
 	return err
 }
 
+// answerHello compares the caller's initial members with those of this member.
+func (c *Coordinator) answerHello(body []byte) error {
+	theirs, err := decodeHello(body)
+	if err != nil {
+		return err
+	}
+	if ours := c.disk.initialMembers(); !slices.Equal(ours, theirs) {
+		return fmt.Errorf("its InitialMembers are %v, those of member %v are %v: all members must start with the same", theirs, c.cfg.ID, ours)
+	}
+	return nil
+}
+
 // serve answers another member. The host calls it as soon as it listens, which is
 // before it is known here.
-func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method string, _ []byte) ([]byte, error) {
+func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method string, body []byte) ([]byte, error) {
 	switch method {
 	case methodHello:
-		return nil, nil
+		return nil, c.answerHello(body)
 	case methodStatus:
 		select {
 		case <-c.hosted:
@@ -160,11 +176,48 @@ func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method stri
 	return nil, fmt.Errorf("this version of coord has no method %q", method)
 }
 
-// statusVersion is that of a status between members.
-const statusVersion = 1
+// The versions of what members tell each other.
+const (
+	helloVersion  = 1
+	statusVersion = 1
+)
 
 // leastPeer is the least number of bytes of a member in a status.
 const leastPeer = 3
+
+// hello writes the ids of initial members.
+func (e *encoder) hello(initial []MemberID) {
+	e.array(2)
+	e.uint(helloVersion)
+	e.array(len(initial))
+	for _, id := range initial {
+		e.member(id)
+	}
+}
+
+// decodeHello reads what encoder.hello has written.
+func decodeHello(b []byte) ([]MemberID, error) {
+	d := newDecoder(b)
+	d.versioned("hello", helloVersion, 2)
+	initial := make([]MemberID, d.list(maxMembers, 1))
+	for i := range initial {
+		initial[i] = MemberID(d.uint())
+	}
+	return initial, d.done()
+}
+
+// versioned reads the head of a record and its version, which may be at most the
+// one given.
+func (d *decoder) versioned(what string, most uint64, fields int) {
+	n := d.list(maxRequests, 1)
+	version := d.uint()
+	if d.err == nil && version > most {
+		d.err = fmt.Errorf("%w: %s of version %d, this binary knows %d", errNewerFormat, what, version, most)
+	}
+	if n != fields || version == 0 {
+		d.fail("%s of version %d with %d fields", what, version, n)
+	}
+}
 
 func (e *encoder) status(st *Status) {
 	e.array(17)
@@ -194,14 +247,7 @@ func (e *encoder) status(st *Status) {
 // decodeStatus reads what encoder.status has written.
 func decodeStatus(b []byte) (Status, error) {
 	d := newDecoder(b)
-	n := d.list(maxRequests, 1)
-	version := d.uint()
-	if version > statusVersion {
-		d.newer(version)
-	}
-	if n != 17 || version == 0 {
-		d.fail("status of version %d with %d fields", version, n)
-	}
+	d.versioned("status", statusVersion, 17)
 	st := Status{
 		Ensemble: d.string(), EnsembleID: EnsembleID(d.uint()), Member: MemberID(d.uint()), Role: Role(d.small(uint64(Observing))),
 		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()),

@@ -47,6 +47,42 @@ func TestGoldenStatus(t *testing.T) {
 	}
 }
 
+func helloOf(ids ...MemberID) []byte {
+	e := newEncoder()
+	e.hello(ids)
+	return e.buf.Bytes()
+}
+
+func TestGoldenHelloOfMembers(t *testing.T) {
+	want := []MemberID{1, 2, 300}
+	if got, err := decodeHello(golden(t, "member-hello", helloOf(want...))); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("decoded %v, %v", got, err)
+	}
+	newer := helloOf(want...)
+	newer[1] = helloVersion + 1
+	if _, err := decodeHello(newer); !errors.Is(err, errNewerFormat) {
+		t.Errorf("a newer version: %v", err)
+	}
+}
+
+func FuzzDecodeHelloOfMembers(f *testing.F) {
+	f.Add(helloOf(1, 2, 300))
+	f.Add(helloOf())
+	f.Add([]byte{0x92, 1, 0xdd, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ids, err := decodeHello(b)
+		if err != nil {
+			if !errors.Is(err, errMalformed) && !errors.Is(err, errNewerFormat) {
+				t.Fatalf("decodeHello = %v, which is neither errMalformed nor errNewerFormat", err)
+			}
+			return
+		}
+		if again, err := decodeHello(helloOf(ids...)); err != nil || !reflect.DeepEqual(again, ids) {
+			t.Fatalf("round trip: %v, %v; want %v", again, err, ids)
+		}
+	})
+}
+
 func FuzzDecodeStatus(f *testing.F) {
 	b := statusOf(goldenStatus())
 	f.Add(b)

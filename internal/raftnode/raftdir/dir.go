@@ -27,8 +27,8 @@ type Identity struct {
 	LogShards uint64 // log databases; fixed for the life of a directory
 
 	// Voters are the initial members of the ensemble with their addresses, as
-	// of the first start. They are kept for [Dir.CheckVoters] and otherwise
-	// ignored: an ensemble may have grown or moved since.
+	// of the first start of a replica. They are kept for [Dir.CheckVoters] and
+	// otherwise ignored: an ensemble may have grown or moved since.
 	Voters map[replica.MemberID]string
 }
 
@@ -137,6 +137,11 @@ func (d *Dir) open(id Identity, hostname string) error {
 	return d.update(func(m *manifest) bool {
 		changed := m.Hostname != hostname
 		m.Hostname = hostname
+		// No replica has started with the voters of before: they may have been a
+		// mistake.
+		if len(m.Initialised) == 0 && !maps.Equal(m.Voters, id.Voters) {
+			m.Voters, changed = maps.Clone(id.Voters), true
+		}
 		return changed
 	})
 }
@@ -267,7 +272,8 @@ func (d *Dir) ID() string { return d.view().ID }
 // Fresh tells whether this Open created the directory.
 func (d *Dir) Fresh() bool { return d.fresh }
 
-// Voters returns the initial members given at the first Open.
+// Voters returns the initial members given at the last Open before a replica was
+// started for the first time.
 func (d *Dir) Voters() map[replica.MemberID]string { return maps.Clone(d.view().Voters) }
 
 // CheckVoters returns [ErrWrongVoters] unless voters has the same member ids

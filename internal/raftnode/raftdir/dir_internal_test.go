@@ -75,10 +75,15 @@ func TestLife(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	fileSystems(t, func(t *testing.T, fs vfs.FS, dir string) {
 		id := self
-		id.Voters = map[replica.MemberID]string{1: "a", 2: "b"}
+		id.Voters = map[replica.MemberID]string{1: "a", 3: "b"}
 		d, err := Open(fs, dir, id)
 		must(t, err)
+		must(t, d.Close())
+		id.Voters = map[replica.MemberID]string{1: "a", 2: "b"} // no replica has started with the others
+		d, err = Open(fs, dir, id)
+		must(t, err)
 		must(t, d.CheckVoters(map[replica.MemberID]string{1: "x", 2: "y"}))
+		must(t, d.MarkInitialised(7))
 		wantKind(t, d.CheckVoters(map[replica.MemberID]string{1: "a", 3: "b"}), ErrWrongVoters, "[1 2]", "[1 3]")
 		must(t, d.Close())
 		for _, c := range []struct {
