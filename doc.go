@@ -83,7 +83,9 @@
 //
 // # Lifecycle
 //
-// [Open] returns without waiting for other members, [Coordinator.Ready] waits.
+// [Open] returns without waiting for other members, [Coordinator.Ready] waits. The
+// first start of a member needs the answers of all other initial members, later
+// ones a quorum. A member that comes back with an empty directory is refused.
 // [Coordinator.Close] closes the process's sessions, so that their ephemerals
 // vanish at once, hands leadership on, and returns when every goroutine has ended.
 // [Coordinator.Context] ends when the Coordinator does, also when it has to stop
