@@ -293,6 +293,32 @@ func TestCopiedDirectory(t *testing.T) {
 	}
 }
 
+// TestDirectoryOfAnotherEnsemble brings a member the directory of its namesake in an
+// ensemble that is called alike: sound, and full of another history.
+func TestDirectoryOfAnotherEnsemble(t *testing.T) {
+	o, other := newOnSockets(t, 3), newOnSockets(t, 3)
+	all, others := o.startAll(), other.startAll()
+	mustCreate(t, all[0], "/ours", "")
+	mustCreate(t, others[0], "/theirs", "")
+	o.stop(all[1])
+	other.stop(others...)
+	strange := o.cfgs[1]
+	strange.Dir = other.cfgs[1].Dir
+	c := o.startAs(strange)
+	eventually(t, "the member to say that it is refused", func() bool {
+		err := c.Health()
+		return errors.Is(err, coord.ErrSuspended) && strings.Contains(err.Error(), "strange directory: member 2 was first seen with")
+	})
+	mustCreate(t, all[0], "/goes-on", "")
+	for _, m := range []*coord.Coordinator{all[0], all[2]} {
+		if _, there, err := m.Exists(t.Context(), "/theirs", coord.Linearizable()); there || err != nil {
+			t.Errorf("member %v: Exists = %v, %v", m.Status().Member, there, err)
+		}
+	}
+	o.stop(c)
+	o.ready(o.start(2))
+}
+
 // TestSwappedAddresses has a member take each of two others for the other one.
 func TestSwappedAddresses(t *testing.T) {
 	o := newOnSockets(t, 3)
@@ -419,7 +445,7 @@ func TestTLSBetweenMembers(t *testing.T) {
 	}
 	coord.IssueTLS(t, dirs...)
 	for i := range o.cfgs {
-		tls, err := coord.TLSIn(t, dirs[i]).Config()
+		tls, err := coord.TLSIn(dirs[i]).Config()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -440,7 +466,7 @@ func TestTLSBetweenMembers(t *testing.T) {
 	stranger, plain := o.cfgs[1], o.cfgs[1]
 	elsewhere := t.TempDir()
 	coord.IssueTLS(t, elsewhere)
-	tls, err := coord.TLSIn(t, elsewhere).Config()
+	tls, err := coord.TLSIn(elsewhere).Config()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,7 +498,7 @@ func TestLogOfTheDoorHasNoKeys(t *testing.T) {
 	coord.IssueTLS(t, dirs[1])
 	var out syncBuffer
 	for i := range o.cfgs {
-		files := coord.TLSIn(t, dirs[i])
+		files := coord.TLSIn(dirs[i])
 		files.Logger = slog.New(slog.NewTextHandler(&out, nil))
 		tls, err := files.Config()
 		if err != nil {

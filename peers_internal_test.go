@@ -114,7 +114,7 @@ func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
+	t.Cleanup(func() { fatal(t, d.close()) })
 	if err := d.admit(peernet.Hello{Member: 2, Directory: first}); err != nil {
 		t.Fatal(err)
 	}

@@ -380,4 +380,4 @@ func IssueTLS(tb testing.TB, dirs ...string) {
 }
 
 // TLSIn names the files that IssueTLS has written into dir.
-func TLSIn(tb testing.TB, dir string) TLSFiles { return tlsDir{tb, dir}.files() }
+func TLSIn(dir string) TLSFiles { return tlsDir{dir: dir}.files() }
