@@ -396,16 +396,25 @@ func TestMemberStatus(t *testing.T) {
 	if _, err := all[2].MemberStatus(t.Context(), 1); !errors.Is(err, coord.ErrClosed) {
 		t.Errorf("MemberStatus after Close = %v", err)
 	}
-	e := coordtest.NewEnsemble(t, 2)
-	if _, err := e.Member(1).MemberStatus(t.Context(), 2); !errors.Is(err, coord.ErrUnimplemented) {
-		t.Errorf("MemberStatus in memory = %v", err)
-	}
-	if st, err := e.Member(1).MemberStatus(t.Context(), 1); err != nil || st.Member != 1 {
-		t.Errorf("MemberStatus of itself = %+v, %v", st, err)
-	}
-	if links := e.Member(1).Links(); links != nil {
-		t.Errorf("Links in memory = %v", links)
-	}
+}
+
+// TestMemberStatusInMemory asks members of an ensemble without sockets.
+func TestMemberStatusInMemory(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		for _, id := range []coord.MemberID{1, 2} {
+			if st, err := c.MemberStatus(t.Context(), id); err != nil || st.Member != id || st.Health != "" {
+				t.Errorf("MemberStatus(%v) = %+v, %v", id, st, err)
+			}
+		}
+		if links := c.Links(); links != nil {
+			t.Errorf("Links = %v", links)
+		}
+		e.Isolate(e.Member(2))
+		if _, err := c.MemberStatus(t.Context(), 2); !errors.Is(err, coord.ErrTimeout) {
+			t.Errorf("MemberStatus over a cut link = %v", err)
+		}
+	})
 }
 
 // TestLinks looks at what the first start and the leader's heartbeats leave.

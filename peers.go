@@ -19,8 +19,8 @@ const (
 	methodStatus = "status" // the answer is a Status
 )
 
-// A peerNet is a host that can reach other members beside the log. Hosts that live
-// in memory cannot.
+// A peerNet is a host that can reach other members beside the log. Those of
+// simulations cannot.
 type peerNet interface {
 	Call(ctx context.Context, to replica.MemberID, method string, body []byte) ([]byte, error)
 	Links() []peernet.Link
@@ -91,8 +91,8 @@ func (c *Coordinator) refusals() string {
 // longer than ctx and [Config.OperationTimeout].
 //
 // The error says what is wrong: nobody answers, one of the two refuses the other,
-// no such member is known. It satisfies errors.Is for [ErrUnimplemented] in an
-// ensemble that lives in memory, where members can only ask themselves.
+// no such member is known. It satisfies errors.Is for [ErrTimeout] or the cause of
+// ctx if there was no answer in time, and for [ErrClosed] and [ErrFailed].
 func (c *Coordinator) MemberStatus(ctx context.Context, id MemberID) (Status, error) {
 	if id == c.cfg.ID {
 		return c.Status(), nil
@@ -119,7 +119,7 @@ func (c *Coordinator) call(ctx context.Context, id MemberID, method string, body
 		return nil, context.Cause(c.ctx)
 	}
 	h, ok := c.host.(peerNet)
-	if !ok || c.disk.memory.Net != nil {
+	if !ok {
 		return nil, ErrUnimplemented
 	}
 	answer, err := h.Call(ctx, replica.MemberID(id), method, body)
@@ -165,6 +165,8 @@ func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method stri
 	case methodStatus:
 		select {
 		case <-c.hosted:
+		case <-c.ctx.Done():
+			return nil, context.Cause(c.ctx)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
