@@ -134,8 +134,8 @@ func (d *disk) firstStart(c *Coordinator, g GroupID) *rollCall {
 	return newRollCall(others, c.hello, c.log)
 }
 
-// initialMembers returns the members that the ensemble was to start with when the
-// directory was made, in order.
+// initialMembers returns the members that the ensemble is to start with, as far as
+// this directory knows, in order.
 func (d *disk) initialMembers() []MemberID {
 	var ids []MemberID
 	for _, id := range slices.Sorted(maps.Keys(d.dir.Voters())) {
