@@ -401,8 +401,17 @@ type schemeCase struct {
 	caller, stranger func(t *testing.T, c *coord.Coordinator) *coord.Session
 }
 
-// moreSchemes are those that other files of this package add in init.
-var moreSchemes []schemeCase
+// user returns what opens a session for a native user, who is made if need be.
+func user(credential string) func(*testing.T, *coord.Coordinator) *coord.Session {
+	return func(t *testing.T, c *coord.Coordinator) *coord.Session {
+		t.Helper()
+		name, password, _ := strings.Cut(credential, ":")
+		if err := c.SetUser(t.Context(), name, password); err != nil {
+			t.Fatal(err)
+		}
+		return outsider(nil, "user "+credential)(t, c)
+	}
+}
 
 // outsider returns what opens a session with identities, and proves more.
 func outsider(ids []coord.ID, credentials ...string) func(*testing.T, *coord.Coordinator) *coord.Session {
@@ -427,7 +436,7 @@ func from(addr string) []coord.ID { return []coord.ID{coord.AddrID(netip.MustPar
 func schemeCases() []schemeCase {
 	id := func(scheme, id string) coord.ID { return coord.ID{Scheme: scheme, ID: id} }
 	name := func(cn string) []coord.ID { return []coord.ID{id("x509", "CN="+cn+",O=Example")} }
-	return append([]schemeCase{
+	return []schemeCase{
 		{"world", id("world", "anyone"), outsider(nil), nil},
 		{"digest", coord.DigestID("u:p"), outsider(from("10.1.2.3"), "digest v:q", "digest u:p"), outsider(nil, "digest u:q", "digest v:p", "digest U:p")},
 		{"digest that a server vouches for", coord.DigestID("u:p"), outsider([]coord.ID{coord.DigestID("u:p")}), outsider([]coord.ID{id("digest", "u"), id("x509", coord.DigestID("u:p").ID)})},
@@ -445,8 +454,9 @@ func schemeCases() []schemeCase {
 			return s
 		}, outsider(nil)},
 		{"plug-in", id("jwt", "alice"), outsider(nil, "jwt alice"), outsider(nil, "jwt bob")},
+		{"user", id("user", "eve"), user("eve:p"), user("bob:p")},
 		{"super", coord.ID{}, outsider(nil, "digest super:secret"), nil},
-	}, moreSchemes...)
+	}
 }
 
 // echo is an authenticator that believes everything.

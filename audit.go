@@ -18,6 +18,10 @@ const (
 	actResumeSession auditAct = "resume session" // with a token
 	actHandOver      auditAct = "hand over session"
 	actSetACL        auditAct = "set ACL"
+	actSetUser       auditAct = "set user" // by name and password
+	actRemoveUser    auditAct = "remove user"
+	actSetTemplate   auditAct = "set ACL template" // or remove it
+	actSettings      auditAct = "change settings"
 )
 
 // An auditOutcome says what came of an act.
@@ -73,6 +77,20 @@ func (c *Coordinator) runAuditLate(act auditAct, q *pending, attrs []slog.Attr) 
 	if !errors.Is(err, ErrUnknownOutcome) {
 		c.audit(act, outcomeOf(err), append(append(attrs, reasonOf(err)...), slog.Bool("late", true))...)
 	}
+}
+
+// auditGoverned tells what a request of the ensemble's own code is.
+func auditGoverned(r *request) (auditAct, []slog.Attr) {
+	switch r.kind {
+	case requestSetUser:
+		return actSetUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
+	case requestRemoveUser:
+		return actRemoveUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
+	case requestSetTemplate:
+		t := r.template
+		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), auditACL(t.list), slog.Bool("enforced", t.enforced)}
+	}
+	return actSettings, nil
 }
 
 // outcomeOf sorts what ends an act. A Code is the answer of the ensemble, or this

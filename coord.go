@@ -236,10 +236,12 @@ func (c *Coordinator) govern(ctx context.Context, r request) error {
 		return err
 	}
 	res, err := c.root.submit(ctx, c.root.ctx, r, c.cfg.OperationTimeout)
-	if err != nil {
-		return err
+	if err == nil {
+		err = res.code.err()
 	}
-	return res.code.err()
+	act, about := auditGoverned(&r)
+	c.auditResult(act, err, about...)
+	return err
 }
 
 // session returns the own session, which it waits for.

@@ -96,7 +96,7 @@ func TestAddAuth(t *testing.T) {
 				t.Errorf("AddAuth(%s, %s) = %v", scheme, credential, err)
 			}
 		}
-		want := append(from("10.0.0.1"), coord.DigestID("u:p"), coord.DigestID("v:q"), coord.DigestID("foo"), coord.ID{Scheme: "jwt", ID: "alice"})
+		want := append(from("10.0.0.1"), coord.DigestID("v:q"), coord.DigestID("u:p"), coord.DigestID("foo"), coord.ID{Scheme: "jwt", ID: "alice"})
 		if got := s.Identities(); !slices.Equal(got, want) {
 			t.Errorf("Identities = %v, want %v", got, want)
 		}
@@ -282,6 +282,7 @@ func TestAuthenticatorIsContained(t *testing.T) {
 		}
 		close(p.stuck)
 		given := []byte("scribble")
+		s = outsider(nil, "digest u:p")(t, c)
 		if err := s.AddAuth(t.Context(), "p", given); err != nil || string(given) != "scribble" {
 			t.Errorf("AddAuth = %v, and the credential is %q", err, given)
 		}
@@ -461,6 +462,29 @@ func TestAudit(t *testing.T) {
 					t.Fatal(err)
 				}
 				expect("hand over session ok")
+
+				if err := errors.Join(c.SetUser(t.Context(), "eve", "p"), c.RemoveUser(t.Context(), "eve"), c.SetACLTemplate(t.Context(), "/t", list)); err != nil {
+					t.Fatal(err)
+				}
+				for _, act := range []string{"set user ok", "remove user ok", "set ACL template ok"} {
+					want = append(want, act)
+				}
+				_ = c.RemoveUser(t.Context(), "eve")
+				expect("remove user refused")
+				if last("user") != "eve" {
+					t.Errorf("it says %v", events())
+				}
+				err = s.AddAuth(t.Context(), "digest", []byte("super:wrong"))
+				if !errors.Is(err, coord.ErrSessionMoved) {
+					t.Fatal(err)
+				}
+				other := outsider(nil)(t, c)
+				expect("open session ok")
+				if err := other.AddAuth(t.Context(), "digest", []byte("super:wrong")); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, "authenticate refused") // as who may do everything
+				expect("authenticate ok")                   // as the digest, as in ZooKeeper
 
 				// What is not known at first.
 				e.Isolate(c)
