@@ -58,8 +58,12 @@ var errNothing = fmt.Errorf("nothing: %w", coord.ErrNoAuth)
 // using ACLs"), for every operation that coord has. Operations that are coord's own
 // need what the operations of ZooKeeper need that would tell or do the same.
 var demands = slices.Concat([]demand{
-	{"Delete", []need{{onParent, coord.PermDelete}}, func(ctx context.Context, a *attempt) error { return a.caller.Delete(ctx, a.node) },
-		func(a *attempt) coord.Op { return coord.DeleteOp(a.node) }},
+	{
+		"Delete",
+		[]need{{onParent, coord.PermDelete}},
+		func(ctx context.Context, a *attempt) error { return a.caller.Delete(ctx, a.node) },
+		func(a *attempt) coord.Op { return coord.DeleteOp(a.node) },
+	},
 	{"SetData", []need{{onNode, coord.PermWrite}}, func(ctx context.Context, a *attempt) error {
 		_, err := a.caller.SetData(ctx, a.node, nil)
 		return err
@@ -602,8 +606,8 @@ func TestAccessTableIsComplete(t *testing.T) {
 		}
 	}
 	methods := func(of reflect.Type, prefix string, needNothing ...string) {
-		for i := range of.NumMethod() {
-			if m := of.Method(i); !slices.Contains(needNothing, m.Name) {
+		for m := range of.Methods() {
+			if !slices.Contains(needNothing, m.Name) {
 				row(prefix + m.Name)
 			}
 		}

@@ -81,13 +81,12 @@ func (c *Coordinator) runAuditLate(act auditAct, q *pending, attrs []slog.Attr) 
 
 // auditGoverned tells what a request of the ensemble's own code is.
 func auditGoverned(r *request) (auditAct, []slog.Attr) {
-	switch r.kind {
-	case requestSetUser:
+	switch t := r.template; {
+	case r.kind == requestSetUser:
 		return actSetUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
-	case requestRemoveUser:
+	case r.kind == requestRemoveUser:
 		return actRemoveUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
-	case requestSetTemplate:
-		t := r.template
+	case t != nil:
 		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), auditACL(t.list), slog.Bool("enforced", t.enforced)}
 	}
 	return actSettings, nil

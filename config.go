@@ -23,7 +23,7 @@ type Member struct {
 
 // Config says how to run one member. Dir alone makes an ensemble of a single
 // member; the zero value of every other field means the default named beside it.
-type Config struct {
+type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// Name names the ensemble. All members give the same. Empty means "coord".
 	Name string
 

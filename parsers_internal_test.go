@@ -51,8 +51,20 @@ func FuzzDecodeResult(f *testing.F) {
 // stored again by anybody and means what its entries mean, one by one.
 func FuzzACL(f *testing.F) {
 	for _, id := range []ID{
-		anyone, member, {"digest", "u:h"}, {"digest", "a:b:"}, {"ip", "10.0.0.1/8"}, {"ip", "::ffff:10.0.0.1"}, {"ip", "fe80::1%x"},
-		{"x509", "CN=a,O=b"}, {"user", "eve"}, {"auth", ""}, {"super", ""}, {"jwt", "x"}, {"", ""}, {"ip", "10.0.0.1/8"}, {"ip", "2001:db8::/32"},
+		anyone, member,
+		{"digest", "u:h"},
+		{"digest", "a:b:"},
+		{"ip", "10.0.0.1/8"},
+		{"ip", "::ffff:10.0.0.1"},
+		{"ip", "fe80::1%x"},
+		{"x509", "CN=a,O=b"},
+		{"user", "eve"},
+		{"auth", ""},
+		{"super", ""},
+		{"jwt", "x"},
+		{"", ""},
+		{"ip", "10.0.0.1/8"},
+		{"ip", "2001:db8::/32"},
 	} {
 		f.Add(uint32(PermAll), id.Scheme, id.ID, "ip", "10.1.1.1")
 		f.Add(uint32(PermRead), id.Scheme, id.ID, id.Scheme, id.ID)
@@ -197,7 +209,7 @@ func FuzzCredential(f *testing.F) {
 // FuzzConfig validates configurations that are arbitrary where text and numbers are.
 // What is valid starts a state, also one that was read from the log.
 func FuzzConfig(f *testing.F) {
-	valid, _ := json.Marshal(fuzzedConfig{
+	valid, _ := json.Marshal(fuzzedConfig{ //nolint:musttag // the names of fields will do
 		Name: "n", ID: 1, Dir: "d", Listen: "a:1", Members: []Member{{1, "a:1"}, {2, "b:1"}}, Election: int64(time.Second),
 		SuperDigest: "super:h", DefaultACL: []ACL{{PermAll, ID{"digest", "u:h"}}}, Schemes: []string{"jwt"},
 	})
@@ -207,7 +219,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"Dir":"d","MinSession":-1,"MaxSession":9223372036854775807,"MaxData":-9,"Watch":-1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var in fuzzedConfig
-		if json.Unmarshal(b, &in) != nil {
+		if json.Unmarshal(b, &in) != nil { //nolint:musttag // as above
 			return
 		}
 		cfg := in.config()

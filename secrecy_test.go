@@ -142,8 +142,13 @@ func (x *secrecy) connect(c *coord.Coordinator) {
 // often as for those who may not.
 func (x *secrecy) list() []coord.ACL {
 	ids := []coord.ID{
-		{Scheme: "world", ID: "anyone"}, {Scheme: "world", ID: "anyone"}, coord.DigestID("a:a"), coord.DigestID("b:b"), {Scheme: "ip", ID: "10.0.0.0/8"},
-		{Scheme: "x509", ID: "CN=c"}, {Scheme: "jwt", ID: "j"}, {Scheme: "ensemble", ID: "member"},
+		{Scheme: "world", ID: "anyone"},
+		{Scheme: "world", ID: "anyone"},
+		coord.DigestID("a:a"), coord.DigestID("b:b"),
+		{Scheme: "ip", ID: "10.0.0.0/8"},
+		{Scheme: "x509", ID: "CN=c"},
+		{Scheme: "jwt", ID: "j"},
+		{Scheme: "ensemble", ID: "member"},
 	}
 	list := []coord.ACL{{Perms: x.perms(), ID: ids[x.r.IntN(len(ids))]}}
 	if second := ids[x.r.IntN(len(ids))]; second != list[0].ID && x.r.IntN(2) == 0 {
@@ -550,7 +555,7 @@ func (v secretView) look(x *secrecy) {
 	var want, got []string
 	for _, path := range x.paths {
 		n := v.nodes[path]
-		code := coord.Code(coord.ErrNoNode)
+		code := coord.ErrNoNode
 		switch {
 		case n != nil && v.r.allows(n.acl, coord.PermRead):
 			code = 0

@@ -59,7 +59,7 @@ func (v *vault) hideToken(t *testing.T, what string, token coord.Token) coord.To
 	}
 	v.hide("the token of "+what, digits)
 	v.hide("the password in the token of "+what, string(raw[16:32]))
-	v.hide("the decimal password in the token of "+what, strings.Trim(fmt.Sprint(raw[16:32]), "[]"))
+	v.hide("the decimal password in the token of "+what, strings.Trim(fmt.Sprintf("%d", raw[16:32]), "[]"))
 	return token
 }
 

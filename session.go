@@ -50,7 +50,7 @@ func (s SessionState) String() string {
 }
 
 // SessionOptions say how to open a session. The zero value is ready for use.
-type SessionOptions struct {
+type SessionOptions struct { //nolint:recvcheck // it is printed as a value, too
 	// Timeout is how long the session outlives the silence of its process. The
 	// ensemble grants it between its own bounds ([Config.MinSessionTimeout],
 	// [Config.MaxSessionTimeout]). Zero means [Config.SessionTimeout], and for

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	proofs      = "docs/PROOFS.md"
-	recipesPage = "docs/RECIPES.md"
+	proofs       = "docs/PROOFS.md"
+	recipesPage  = "docs/RECIPES.md"
+	securityPage = "docs/SECURITY.md"
 )
 
 // testFunctions returns the names of all tests and fuzz targets of the repository.
@@ -34,7 +35,7 @@ func testFunctions(t *testing.T) map[string]bool {
 
 // namedTests returns the tests that a page names in backquotes, and reports those that
 // do not exist, and scripts that do not.
-func namedTests(t *testing.T, page string) map[string]bool {
+func namedTests(t *testing.T, page string, least int) map[string]bool {
 	t.Helper()
 	have := testFunctions(t)
 	quoted := regexp.MustCompile("`([^`]+)`")
@@ -56,7 +57,7 @@ func namedTests(t *testing.T, page string) map[string]bool {
 			}
 		}
 	}
-	if len(named) < 50 {
+	if len(named) < least {
 		t.Errorf("%s names %d tests: was its form changed? Then this test must follow it", page, len(named))
 	}
 	return named
@@ -64,10 +65,21 @@ func namedTests(t *testing.T, page string) map[string]bool {
 
 // TestProofsExist keeps the page of proofs from naming tests that are gone.
 func TestProofsExist(t *testing.T) {
-	namedTests(t, proofs)
+	namedTests(t, proofs, 50)
 	for i, line := range strings.Split(string(read(t, proofs)), "\n") {
 		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Claim") && !strings.Contains(line, "`") {
 			t.Errorf("%s:%d: a claim without a proof; if it has none, say so under Gaps", proofs, i+1)
+		}
+	}
+}
+
+// TestSecurityProofsExist keeps the page on security from naming tests that are gone, and
+// has it list every fuzz target.
+func TestSecurityProofsExist(t *testing.T) {
+	named := namedTests(t, securityPage, 40)
+	for name := range testFunctions(t) {
+		if strings.HasPrefix(name, "Fuzz") && !named[name] {
+			t.Errorf("%s does not name %s", securityPage, name)
 		}
 	}
 }
@@ -76,7 +88,7 @@ func TestProofsExist(t *testing.T) {
 // libraries in step: such a test is called as what it shows, and behind an underscore as
 // the issues that it is about.
 func TestTrapsHaveTests(t *testing.T) {
-	named := namedTests(t, recipesPage)
+	named := namedTests(t, recipesPage, 50)
 	for name := range testFunctions(t) {
 		if _, ids, ok := strings.Cut(name, "_"); ok && !named[name] {
 			t.Errorf("%s does not name %s, the test of %s", recipesPage, name, strings.ReplaceAll(ids, "_", ", "))
