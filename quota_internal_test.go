@@ -46,7 +46,7 @@ func BenchmarkApplyQuotas(b *testing.B) {
 					limitPaths(b, start, c.path(i))
 				}
 			}
-			entries := benchEntries(start, paths)
+			entries := ofManySizes(b, benchEntries(start, paths))
 			first := start.freeze()
 			s := first.freeze()
 			batches := 0
@@ -71,6 +71,27 @@ func BenchmarkApplyQuotas(b *testing.B) {
 			}
 		})
 	}
+}
+
+// ofManySizes returns batches whose writes change the size of what they write to.
+func ofManySizes(b *testing.B, entries [][]byte) [][]byte {
+	b.Helper()
+	out := make([][]byte, len(entries))
+	for i, entry := range entries {
+		cmd, err := decodeCommand(entry)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for j := range cmd.batch.requests {
+			if o := &cmd.batch.requests[j].ops[0]; o.kind == opSetData {
+				o.data = o.data[:20+(i+j)%70]
+			}
+		}
+		e := newEncoder()
+		e.command(cmd)
+		out[i] = e.buf.Bytes()
+	}
+	return out
 }
 
 // BenchmarkQuotaFirst puts a quota on a subtree of a million znodes, which counts them.
