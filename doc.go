@@ -99,6 +99,8 @@
 //
 // # Limits
 //
+// docs/LIMITS.md has all of them, and what one gets at each. Errors name the limit.
+//
 //	data of a znode      Config.MaxDataBytes, 1 MiB; at most 16 MiB
 //	path                 4096 bytes
 //	ACL                  1024 entries of 1024 bytes each
@@ -112,6 +114,12 @@
 //	users                100000, with names of 255 bytes and passwords of 72
 //	ACL templates        10000
 //	identities           64 of a session, of 1024 bytes each
+//	ephemerals           Config.MaxEphemerals, 100000 of one session
+//	a subtree            [Coordinator.SetQuota]; none by default
+//	a session            [Limits] of rates, data, ephemerals and watches:
+//	                     Config.SessionLimits of clients from outside, and
+//	                     Config.IdentityLimits of all sessions of one of them on a
+//	                     member; none by default
 //
 // # Concurrency
 //

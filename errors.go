@@ -60,7 +60,8 @@ const (
 	// is void.
 	ErrSessionMoved Code = -118
 	// ErrQuotaExceeded says that a hard quota would be exceeded, see
-	// [Coordinator.SetQuota]. The [OpError]'s Detail names the quota and the usage.
+	// [Coordinator.SetQuota]. The [OpError]'s Detail names the quota, its limits and
+	// the usage, to callers who may read the quota.
 	ErrQuotaExceeded Code = -125
 
 	// ErrTooLarge says that data, a path, an ACL or a list of operations exceeds
@@ -80,7 +81,7 @@ const (
 	// ErrLimitExceeded says that a session, or all sessions of an identity on one
 	// member, would have more than their [Limits] let them have, or a session more
 	// ephemerals than the ensemble lets any have ([Config.MaxEphemerals]). The
-	// [OpError]'s Detail names the limit, its value, and whose it is.
+	// error names the limit, its value, and whose it is.
 	ErrLimitExceeded Code = -1006
 )
 

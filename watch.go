@@ -38,7 +38,8 @@ func (m WatchMode) String() string {
 	return fmt.Sprintf("WatchMode(%d)", uint8(m))
 }
 
-// ErrTooManyWatches is returned when [Config.MaxWatches] are open on this member.
+// ErrTooManyWatches is returned when [Config.MaxWatches] are open on this member. The
+// limit of a session is another, see [ErrLimitExceeded].
 var ErrTooManyWatches = errors.New("too many watches on this member")
 
 // An OverrunError ends a watch whose reader fell behind by more than

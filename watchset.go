@@ -85,7 +85,7 @@ func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
 // It fails with [ErrBadArguments] for a path that is no path, for [AnyWatcher], and
 // for a view of another ensemble, one that this member has not reached, or one that is
 // older than what was taken (the client knows more than it shows: read again); with
-// [ErrTooManyWatches]; with a [*CompactedError] if the changes behind v are no longer
+// [ErrTooManyWatches] and [ErrLimitExceeded]; with a [*CompactedError] if the changes behind v are no longer
 // known; and with what [WatchSet.Err] says once the set has ended.
 func (ws *WatchSet) Add(v *View, rs ...Registration) error {
 	for _, r := range rs {
