@@ -3,7 +3,6 @@ package coord
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -216,7 +215,7 @@ func FuzzQuotaLimits(f *testing.F) {
 // that still keep quiet.
 func TestQuotaWarningsAreForgotten(t *testing.T) {
 	w := quotaWarnings{}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	for i := range 10_000 {
 		w.warn(log, time.Duration(i)*time.Second, []*quota{{path: fmt.Sprintf("/%d", i)}})
 	}

@@ -98,7 +98,7 @@ func TestQuotaHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Stop(c)
-	c = e.Restart(c)
+	e.Restart(c)
 	for _, m := range e.Running() {
 		q, u, err := m.Quota(ctx, "/app", coord.Linearizable())
 		if err != nil || q != want || u != recount(t, m, "/app") || u.Znodes != 20 {
