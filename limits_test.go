@@ -228,7 +228,7 @@ func TestIdentityHasLimitsTogether(t *testing.T) {
 		// Three of the other credential: one and two that were open already.
 		err := watch(other)
 		mustRefuse(t, err, "Limits.Watches is 3 for identity digest:alice: there are", "watch /open")
-		if strings.Contains(err.Error(), strings.TrimPrefix(id.ID, "alice:")) {
+		if strings.Contains(fmt.Sprint(err), strings.TrimPrefix(id.ID, "alice:")) {
 			t.Errorf("%q tells the hash of a password", err)
 		}
 		for _, w := range watches {
