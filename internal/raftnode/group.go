@@ -36,6 +36,11 @@ type group struct {
 	session *client.Session // the library's name for "no session"; may be shared
 	phase   atomic.Int32    // a phase; read on every call, without a lock
 
+	// moving is held while the phase changes, together with the call of the
+	// library that changes it: a start that is cut short ends as soon as the
+	// library has been told, and must not take itself for one that succeeded.
+	moving sync.Mutex
+
 	unloadOnce sync.Once
 	unloaded   chan struct{} // closed when the machine will not be called again
 }
@@ -87,7 +92,10 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
 		return fmt.Errorf("raftnode: start group %d: %w", g, err)
 	}
 	// Loading ends early, without an error, when the replica is stopped.
-	if !gr.phase.CompareAndSwap(int32(starting), int32(running)) || !h.enter() {
+	gr.moving.Lock()
+	started := gr.phase.CompareAndSwap(int32(starting), int32(running))
+	gr.moving.Unlock()
+	if !started || !h.enter() {
 		return replica.ErrClosed
 	}
 	h.gate.RUnlock()
@@ -201,10 +209,12 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 		h.gate.RUnlock()
 		return replica.ErrNoGroup
 	}
+	gr.moving.Lock()
 	err := h.nh.StopShard(uint64(g))
 	if err == nil {
 		gr.phase.Store(int32(stopping))
 	}
+	gr.moving.Unlock()
 	h.gate.RUnlock()
 	// Not found means that it is being stopped already, or loaded only now.
 	if errors.Is(err, dragonboat.ErrShardNotFound) && gr.is(starting) {

@@ -15,7 +15,7 @@ import (
 
 // A Host runs this member's replicas. It is made by [Open].
 //
-// Lock order: gate before mu. Everything else is a leaf.
+// Lock order: gate before mu and before group.moving. Everything else is a leaf.
 type Host struct {
 	cfg     Config
 	nh      *dragonboat.NodeHost
