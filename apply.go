@@ -235,6 +235,8 @@ func (x *execution) run() result {
 	case requestSetTemplate:
 		x.s.zxid++
 		return x.setTemplate()
+	case requestSettings:
+		return x.changeSettings()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }

@@ -263,6 +263,10 @@ func (e *encoder) request(r *request) {
 		e.string(r.user.name)
 	case requestSetTemplate:
 		e.template(r.template)
+	case requestSettings:
+		e.array(2)
+		e.settings(&r.change.from)
+		e.settings(&r.change.to)
 	}
 }
 
@@ -316,6 +320,9 @@ func (d *decoder) request(r *request, single []op) {
 		r.user = &user{name: d.string()}
 	case requestSetTemplate:
 		r.template = d.template()
+	case requestSettings:
+		d.array(2)
+		r.change = &settingsChange{from: d.settings(), to: d.settings()}
 	default:
 		d.fail("request kind %d", r.kind)
 	}

@@ -103,6 +103,7 @@ const (
 	requestSetUser      requestKind = 10
 	requestRemoveUser   requestKind = 11
 	requestSetTemplate  requestKind = 12
+	requestSettings     requestKind = 13
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -123,8 +124,9 @@ type request struct {
 	expiries []expiry // requestExpire
 	reaps    []reap   // requestReap
 
-	user     *user     // requestSetUser, requestRemoveUser (the name alone)
-	template *template // requestSetTemplate; without a list it removes one
+	user     *user           // requestSetUser, requestRemoveUser (the name alone)
+	template *template       // requestSetTemplate; without a list it removes one
+	change   *settingsChange // requestSettings
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.

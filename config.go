@@ -75,43 +75,44 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 
 	// MinSessionTimeout and MaxSessionTimeout bound what a session is granted.
 	// They become settings of the ensemble when it starts for the first time and
-	// are ignored later. Zero means twice ElectionTimeout, which is also the least
+	// are ignored later, see [Coordinator.ChangeSettings]. Zero means twice ElectionTimeout, which is also the least
 	// allowed, and 7 days.
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 
 	// MaxDataBytes limits the data of one znode, in bytes. It becomes a setting of
-	// the ensemble when it starts for the first time and is ignored later. Zero
-	// means 1 MiB; the maximum is 16 MiB.
+	// the ensemble when it starts for the first time and is ignored later, see
+	// [Coordinator.ChangeSettings]. Zero means 1 MiB; the maximum is 16 MiB.
 	MaxDataBytes int
 
 	// MaxEphemerals limits the ephemeral znodes of one session, of whatever process. It
 	// becomes a setting of the ensemble when it starts for the first time and is
-	// ignored later. Zero means 100000.
+	// ignored later, see [Coordinator.ChangeSettings]. Zero means 100000.
 	MaxEphemerals int
 
 	// AdvisoryQuotas has hard quotas warn and not refuse, which is what ZooKeeper does
 	// if it is not told otherwise; see [Coordinator.SetQuota]. It becomes a setting of
-	// the ensemble when it starts for the first time and is ignored later.
+	// the ensemble when it starts for the first time and is ignored later, see
+	// [Coordinator.ChangeSettings].
 	AdvisoryQuotas bool
 
 	// DefaultACL is the access control list of znodes that are created without one,
 	// and of those that a new ensemble begins with. It becomes a setting of the
-	// ensemble when it starts for the first time and is ignored later. Nil means
-	// [MembersACL]: only code of the members gets at them, clients of a server do
-	// not. [OpenACL] is ZooKeeper's way.
+	// ensemble when it starts for the first time and is ignored later, see
+	// [Coordinator.ChangeSettings]. Nil means [MembersACL]: only code of the members
+	// gets at them, clients of a server do not. [OpenACL] is ZooKeeper's way.
 	DefaultACL []ACL
 
 	// SuperDigest is the digest of whoever may do everything, in the form
 	// user:base64(sha1(user:password)) that [DigestID] returns. It becomes a setting
-	// of the ensemble when it starts for the first time and is ignored later. Empty
-	// means nobody.
+	// of the ensemble when it starts for the first time and is ignored later, see
+	// [Coordinator.ChangeSettings]. Empty means nobody.
 	SuperDigest string
 
 	// Authenticators check the credentials of further schemes, by scheme: 1 to 64
 	// lower-case letters, digits and hyphens, and none of coord's own (see [ID]). The
-	// names become a setting of the ensemble when it starts for the first time, and
-	// only those can stand in its ACLs; each member needs the authenticators that its
-	// own clients use.
+	// names become a setting of the ensemble when it starts for the first time, see
+	// [Settings.Schemes], and only those can stand in its ACLs; each member needs the
+	// authenticators that its own clients use.
 	Authenticators map[string]Authenticator
 
 	// SessionLimits are those of every external session on this member that is opened
@@ -183,7 +184,6 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 const (
 	minElectionTimeout = 50 * time.Millisecond
 	maxElectionTimeout = time.Minute
-	maxMaxDataBytes    = 16 << 20
 	maxSessionTimeout  = 365 * 24 * time.Hour
 )
 

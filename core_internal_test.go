@@ -24,8 +24,8 @@ import (
 // a frozen copy taken before it did not change and, at the end, that a snapshot
 // and a replay of the log reach the same state.
 //
-//	init [members=1,2] [observers=3] [ms=1000] [max-data=1048576] [timeouts=1000,60000] [ttl=off]
-//	     [quotas=advisory] [max-ephemerals=N]
+//	init [members=1,2] [observers=3] [ms=1000] [SETTINGS], each of which is
+//	  max-data=N timeouts=MIN,MAX ttl=off default-acl=A super=DIGEST schemes=A,B quotas=advisory max-ephemerals=N
 //	hello [member=1] expected=0 nonce=7 [addr=a:1]
 //	clock MS                  the proposers' clock from now on
 //	REQUEST [member=1]        one batch with one request
@@ -34,7 +34,8 @@ import (
 //	touch [member=1] [mark=MS gap=MS] [free=N] [low] [silent=0x2,0x3] [awake=0x2/GENERATION]
 //	counter PATH N            sets a parent's creation counter by hand
 //	wrap PATH [version=N] [aversion=N]   sets versions by hand
-//	get PATH, acl PATH [as=IDS], tree, quotas, sessions, members, users, templates, state, ephemerals SESSION [prefix=P]
+//	get PATH, acl PATH [as=IDS], tree, quotas, sessions, members, users, templates, inforce (the settings), state,
+//	ephemerals SESSION [prefix=P]
 //	snapshot                  writes and reads one
 //	violations
 //
@@ -48,6 +49,7 @@ import (
 //	expire SESSION[/GENERATION/TOUCHED]…    what is left out is as in the state
 //	setuser NAME data=HASH [as=IDS], removeuser NAME [as=IDS]   as=member if it is left out
 //	template PATH A [enforced] [as=IDS]   likewise; A is none to remove it
+//	settings [SETTINGS] [from-SETTINGS] [as=IDS]   likewise; what is left out is as in the state
 //	reap PATH[/CZXID/MZXID/CVERSION]…       with colons: /a:0x2:0x2:0
 //	multi                                   with an operation in each line below
 //
@@ -184,7 +186,7 @@ func (sc *script) run(l line, input string) string {
 		return sc.batch(l, input)
 	case "counter", "wrap":
 		return sc.byHand(l)
-	case "get", "acl", "tree", "quotas", "sessions", "members", "users", "templates", "state", "ephemerals":
+	case "get", "acl", "tree", "quotas", "sessions", "members", "users", "templates", "inforce", "state", "ephemerals":
 		return sc.show(l)
 	case "snapshot":
 		return sc.snapshot()
@@ -204,23 +206,7 @@ func (sc *script) member(l line) MemberID { return MemberID(sc.int(l, "member", 
 func (sc *script) init(l line) *initCommand {
 	in := &initCommand{
 		version: formatVersion, ensemble: "test", id: 7, timeMS: sc.int(l, "ms", 1000),
-		settings: settings{
-			maxDataBytes: sc.int(l, "max-data", 1<<20), minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true,
-			defaultACL: OpenACL(), enforceQuotas: true, maxEphemerals: sc.int(l, "max-ephemerals", 0),
-		},
-	}
-	if v, ok := l.arg("timeouts"); ok {
-		low, high, _ := strings.Cut(v, ",")
-		in.settings.minSessionTimeoutMS, in.settings.maxSessionTimeoutMS = sc.number(low), sc.number(high)
-	}
-	if v, ok := l.arg("default-acl"); ok {
-		in.settings.defaultACL = sc.acl(v)
-	}
-	if v, ok := l.arg("ttl"); ok {
-		in.settings.ttlNodes = v != "off"
-	}
-	if v, ok := l.arg("quotas"); ok {
-		in.settings.enforceQuotas = v != "advisory"
+		settings: sc.settings(l, ""),
 	}
 	voters, ok := l.arg("members")
 	if !ok {
@@ -235,6 +221,37 @@ func (sc *script) init(l line) *initCommand {
 		}
 	}
 	return in
+}
+
+// settings returns those of the state, or those that scripts start with, with the
+// changes of arguments whose keys have a prefix.
+func (sc *script) settings(l line, prefix string) settings {
+	set := sc.s.settings
+	if !sc.s.started() {
+		set = settings{maxDataBytes: 1 << 20, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true, defaultACL: OpenACL(), enforceQuotas: true}
+	}
+	set.maxDataBytes = sc.int(l, prefix+"max-data", set.maxDataBytes)
+	if v, ok := l.arg(prefix + "timeouts"); ok {
+		low, high, _ := strings.Cut(v, ",")
+		set.minSessionTimeoutMS, set.maxSessionTimeoutMS = sc.number(low), sc.number(high)
+	}
+	if v, ok := l.arg(prefix + "default-acl"); ok {
+		set.defaultACL = sc.acl(v)
+	}
+	if v, ok := l.arg(prefix + "ttl"); ok {
+		set.ttlNodes = v != "off"
+	}
+	if v, ok := l.arg(prefix + "quotas"); ok {
+		set.enforceQuotas = v != "advisory"
+	}
+	set.maxEphemerals = sc.int(l, prefix+"max-ephemerals", set.maxEphemerals)
+	if v, ok := l.arg(prefix + "super"); ok {
+		set.superDigest = v
+	}
+	if v, ok := l.arg(prefix + "schemes"); ok {
+		set.schemes = strings.Split(v, ",")
+	}
+	return set
 }
 
 func (sc *script) hello(l line) string {
@@ -345,6 +362,8 @@ func (sc *script) request(l line, input string) request {
 		r.kind, r.user = requestRemoveUser, &user{name: sc.path(sc.word(l, 0))}
 	case "template":
 		r.kind, r.template = requestSetTemplate, &template{path: sc.path(sc.word(l, 0)), list: sc.acl(sc.word(l, 1)), enforced: l.flag("enforced")}
+	case "settings":
+		r.kind, r.change = requestSettings, &settingsChange{from: sc.settings(l, "from-"), to: sc.settings(l, "")}
 	case "multi":
 		r.kind, r.ops = requestMulti, []op{}
 		for s := range strings.SplitSeq(input, "\n") {
@@ -359,7 +378,7 @@ func (sc *script) request(l line, input string) request {
 }
 
 // scriptGovern are the requests that are made by code of the members.
-var scriptGovern = map[string]bool{"setuser": true, "removeuser": true, "template": true}
+var scriptGovern = map[string]bool{"setuser": true, "removeuser": true, "template": true, "settings": true}
 
 // generation returns that of a session, or the first if there is none.
 func (sc *script) generation(id SessionID) uint64 {
@@ -750,6 +769,10 @@ func (sc *script) show(l line) string {
 			}
 			b.WriteString("\n")
 		}
+	case "inforce":
+		set := &sc.s.settings
+		fmt.Fprintf(&b, "max-data=%d timeouts=%d,%d ttl=%v default-acl=%s super=%s schemes=%s quotas=%v max-ephemerals=%d\n", set.maxDataBytes,
+			set.minSessionTimeoutMS, set.maxSessionTimeoutMS, set.ttlNodes, aclText(set.defaultACL), set.superDigest, strings.Join(set.schemes, ","), set.enforceQuotas, set.maxEphemerals)
 	case "state":
 		fmt.Fprintf(&b, "zxid %v time %d znodes %d sessions %d\n", sc.s.zxid, sc.s.timeMS, sc.s.tree.nodes.len(), sc.s.sessions.byID.len())
 	case "ephemerals":

@@ -14,7 +14,7 @@ type Digest [sha256.Size]byte
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // digest computes the digest of s. It walks everything. What moves without a
-// zxid (touches, silence, group time) is left out.
+// zxid (touches, silence, group time, settings) is left out.
 func (s *state) digest() Digest {
 	h := sha256.New()
 	e := newEncoder()

@@ -135,6 +135,27 @@ func ExampleCoordinator_SetACLTemplate() {
 	// ensemble true <nil>
 }
 
+func ExampleCoordinator_ChangeSettings() {
+	c, done := openSingle()
+	defer done()
+	ctx := context.Background()
+
+	if err := c.Ready(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	err := c.ChangeSettings(ctx, func(s *coord.Settings) { s.MaxDataBytes = 4 })
+	fmt.Println(c.Settings().MaxDataBytes, err)
+	_, _, err = c.Create(ctx, "/a", []byte("12345"))
+	fmt.Println(err)
+	err = c.ChangeSettings(ctx, func(s *coord.Settings) { s.MaxDataBytes = 1 << 30 })
+	fmt.Println(err)
+	// Output:
+	// 4 <nil>
+	// coord: create /a: over the size limit: 5 bytes of data, the limit is 4
+	// coord: changeSettings: bad arguments: MaxDataBytes 1073741824 is not between 1 and 16777216
+}
+
 func ExampleCoordinator_Multi() {
 	c, done := openSingle()
 	defer done()

@@ -222,6 +222,7 @@ func FuzzApply(f *testing.F) {
 		{kind: requestSetUser, user: &user{name: "eve", hash: conceal("another")}},
 		{kind: requestSetTemplate, template: &template{path: "/", list: CreatorAllACL()}},
 		{kind: requestSetTemplate, template: &template{path: "/p"}},
+		{kind: requestSettings, change: &settingsChange{from: goldenSettings, to: settings{maxDataBytes: 1, minSessionTimeoutMS: 100, maxSessionTimeoutMS: 100}}},
 		{kind: requestRemoveUser, user: &user{name: "bob"}},
 		writeOf(op{kind: opCreate, path: "/p/", mode: PersistentSequential}),
 		writeOf(op{kind: opSetACL, path: "/p", acl: CreatorAllACL()}),

@@ -151,7 +151,10 @@ func goldenCommands() map[string]*command {
 		"request-set-user":      batch(request{kind: requestSetUser, user: &user{name: "é e", hash: conceal("$2a$10$\x00\xff")}}),
 		"request-remove-user":   batch(request{kind: requestRemoveUser, user: &user{name: "é e"}}),
 		"request-set-template":  batch(request{kind: requestSetTemplate, template: &template{path: "/é", list: acl, enforced: true}}),
-		"request-reap":          batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+		"request-settings": batch(request{kind: requestSettings, change: &settingsChange{from: goldenSettings, to: settings{
+			maxDataBytes: 1, minSessionTimeoutMS: 100, maxSessionTimeoutMS: mostSessionTimeoutMS, schemes: []string{},
+		}}}),
+		"request-reap": batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
 	}
 }
 

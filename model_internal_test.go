@@ -327,6 +327,17 @@ func (m *model) request(id MemberID, r *request) result {
 	case requestSetTemplate:
 		m.zxid++
 		return result{zxid: m.zxid, code: m.setRule(r)}
+	case requestSettings: // of which the generator changes two
+		switch from, to := r.change.from, r.change.to; {
+		case r.identities != nil:
+			return result{zxid: m.zxid, code: -102}
+		case int(from.maxDataBytes) != m.maxData || from.ttlNodes != m.ttl:
+			return result{zxid: m.zxid, code: -103}
+		case to.maxDataBytes < 1:
+			return result{zxid: m.zxid, code: -8}
+		default:
+			m.maxData, m.ttl = int(to.maxDataBytes), to.ttlNodes
+		}
 	case requestOpenSession:
 		m.zxid++
 		timeout := min(max(r.timeoutMS, 1000), 60_000)

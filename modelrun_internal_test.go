@@ -49,7 +49,7 @@ func TestModel(t *testing.T) {
 		ErrNotEmpty, ErrSessionExpired, ErrInvalidACL, ErrSessionMoved, ErrAuthFailed, ErrTooLarge, ErrNotANumber, ErrNoSpace, ErrNoUser,
 		ErrQuotaExceeded, ErrLimitExceeded,
 	} {
-		if g.codes[c] == 0 && c != ErrUnimplemented {
+		if g.codes[c] == 0 && c != ErrUnimplemented { // TTL znodes are switched off only now and then
 			t.Errorf("code %v was never answered: the generator does not reach it", c)
 		}
 	}
@@ -296,12 +296,26 @@ func (g *generator) request() request {
 		}
 	case n < 12:
 		g.resumption(&r)
-	case n < 13 && g.one(2):
-		r.kind, r.template = requestSetTemplate, &template{path: g.path(), list: g.acl(), enforced: g.one(2)}
+	case n < 13 && g.one(4):
+		set := g.s.settings
+		set.maxDataBytes = int64(64 - g.r.IntN(5)*g.r.IntN(2))
+		r.kind, r.change = requestSettings, &settingsChange{g.s.settings, set}
+		r.change.to.ttlNodes = !g.one(3)
+		if g.one(4) {
+			r.change.from.ttlNodes = !r.change.from.ttlNodes
+		}
+		if g.one(10) {
+			r.change.to.maxDataBytes = 0
+		}
 		if !g.one(4) {
 			r.identities = nil
 		}
 	case n < 13:
+		r.kind, r.template = requestSetTemplate, &template{path: g.path(), list: g.acl(), enforced: g.one(2)}
+		if !g.one(4) {
+			r.identities = nil
+		}
+	case n < 15:
 		r.kind, r.user = pick(g, requestSetUser, requestSetUser, requestRemoveUser), &user{name: pick(g, "eve", "bob")}
 		if r.kind == requestSetUser {
 			r.user.hash = conceal("hash")

@@ -214,6 +214,9 @@ func requestBytes(r *request) int64 {
 	if r.template != nil {
 		n += int64(len(r.template.path)) + aclBytes(r.template.list)
 	}
+	if r.change != nil {
+		n += aclBytes(r.change.from.defaultACL) + aclBytes(r.change.to.defaultACL) + 2*maxSchemes*maxSchemeBytes
+	}
 	return n + int64(len(r.expiries))*32
 }
 
