@@ -216,6 +216,7 @@ func (m *meter) join(ids []ID) {
 		return
 	}
 	for _, id := range ids {
+		id = id.inACL()                                    // a user stays one when it gets another password
 		limits, limited := m.ledger.cfg.IdentityLimits(id) // the user's code: under no lock
 		if limited {
 			m.draw(id, limits)

@@ -180,6 +180,24 @@ func TestNewPasswordEndsOldLogins(t *testing.T) {
 	}
 }
 
+// TestLimitsOfUsers sees that limits are asked for by the identity that ACLs name.
+func TestLimitsOfUsers(t *testing.T) {
+	eve := evesACL.ID
+	e := coordtest.NewEnsemble(t, 1, coordtest.WithConfig(func(c *coord.Config) {
+		c.IdentityLimits = func(id coord.ID) (coord.Limits, bool) { return coord.Limits{Watches: 1}, id == eve }
+	}))
+	c := e.Member(1)
+	for i, password := range []string{"first", "second"} {
+		setUser(t, c, "eve", password)
+		s := external(t, c)
+		login(t, s, "eve:"+password)
+		_, err := s.Watch(t.Context(), "/", coord.Node)
+		if want := i > 0; errors.Is(err, coord.ErrLimitExceeded) != want {
+			t.Errorf("watch %d of the user = %v, want over the limit: %v", i+1, err, want)
+		}
+	}
+}
+
 // TestUsersOutliveTheirMembers restarts an ensemble from its log and from snapshots.
 func TestUsersOutliveTheirMembers(t *testing.T) {
 	e := coordtest.NewEnsemble(t, 3)
