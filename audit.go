@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+
+	"coord/internal/replica"
 )
 
 // An auditAct is something that concerns security. docs/SECURITY.md lists all with
@@ -22,6 +25,7 @@ const (
 	actRemoveUser    auditAct = "remove user"
 	actSetTemplate   auditAct = "set ACL template" // or remove it
 	actSettings      auditAct = "change settings"
+	actAdmitPeer     auditAct = "admit peer" // another member, or who says so; refusals alone
 )
 
 // An auditOutcome says what came of an act.
@@ -90,6 +94,11 @@ func auditGoverned(r *request) (auditAct, []slog.Attr) {
 		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), auditACL(t.list), slog.Bool("enforced", t.enforced)}
 	}
 	return actSettings, nil
+}
+
+// auditPeer logs that somebody who came to the door between members was turned away.
+func (c *Coordinator) auditPeer(peer replica.MemberID, from net.Addr, reason string) {
+	c.audit(actAdmitPeer, auditRefused, slog.Uint64("peer", uint64(peer)), slog.String("from", from.String()), slog.String("reason", cutText(reason)))
 }
 
 // outcomeOf sorts what ends an act. A Code is the answer of the ensemble, or this

@@ -96,7 +96,7 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		SnapshotEntries: cfg.SnapshotEntries, CompactionOverhead: max(cfg.SnapshotEntries/10, 1),
 		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
-		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Serve: c.serve,
+		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Refused: c.auditPeer, Serve: c.serve,
 	})
 	if err != nil {
 		return nil, err

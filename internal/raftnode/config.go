@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"path/filepath"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/plugin/tan"
 	"github.com/lni/dragonboat/v4/raftio"
@@ -131,6 +131,9 @@ type Config struct {
 	// checks are enough.
 	Admit func(peernet.Hello) error
 
+	// Refused is told of peers that were refused. Optional.
+	Refused func(member replica.MemberID, from net.Addr, reason string)
+
 	// Serve answers the calls of other members, see [Host.Call]. Default: none
 	// is answered.
 	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
@@ -148,7 +151,6 @@ type Config struct {
 // so that the caller may go on changing its own.
 func withDefaults(c Config) Config {
 	defaultTo(&c.Listen, c.Addr)
-	defaultTo(&c.Directory, uuid.Nil.String())
 	defaultTo(&c.Tick, DefaultTick)
 	defaultTo(&c.ElectionTicks, DefaultElectionTicks)
 	defaultTo(&c.HeartbeatTicks, DefaultHeartbeatTicks)
@@ -265,6 +267,7 @@ func (c *Config) newPeers(book *addressBook) (*peernet.Net, error) {
 		TLS:       c.TLS,
 		AddrOf:    book.addrOf,
 		Admit:     c.Admit,
+		Refused:   c.Refused,
 		Serve:     c.Serve,
 		Logger:    c.Logger,
 	})

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/lni/vfs"
 	"go.uber.org/goleak"
 
@@ -169,6 +170,7 @@ func inMemory(n int, opts ...option) []raftnode.Config {
 			Ensemble:       "test",
 			Member:         replica.MemberID(i + 1),
 			Dir:            "/data",
+			Directory:      uuid.NewSHA1(uuid.Nil, fmt.Append(nil, i+1)).String(),
 			Addr:           fmt.Sprintf("n%d", i+1),
 			Members:        members,
 			Tick:           5 * time.Millisecond,

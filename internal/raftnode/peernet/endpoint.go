@@ -250,9 +250,13 @@ var errRefused = errors.New("refused")
 
 // logRefusal logs that somebody who dialled was refused.
 func (n *Net) logRefusal(l *link, from net.Addr, reason string) {
-	if l.mayLog(n.lim.logEvery) {
-		n.log.Warn("peer refused", slog.Uint64("peer", uint64(l.key.peer)), slog.String("from", from.String()),
-			slog.String("reason", reason), slog.Uint64("refused", l.refused.Load()))
+	if !l.mayLog(n.lim.logEvery) {
+		return
+	}
+	n.log.Warn("peer refused", slog.Uint64("peer", uint64(l.key.peer)), slog.String("from", from.String()),
+		slog.String("reason", reason), slog.Uint64("refused", l.refused.Load()))
+	if n.cfg.Refused != nil {
+		n.cfg.Refused(l.key.peer, from, reason)
 	}
 }
 

@@ -77,6 +77,12 @@ type Config struct {
 	// called concurrently and may do disk I/O. Optional.
 	Admit func(Hello) error
 
+	// Refused is told of connections that this end has accepted and refused: as
+	// which member the peer came, 0 if it did not show that it is one, from where,
+	// and why. Of each it is told as often as the log is, which is not every time. It
+	// may be called concurrently and must not wait. Optional.
+	Refused func(member replica.MemberID, from net.Addr, reason string)
+
 	// Serve answers calls of other members; its error reaches the caller as
 	// text. ctx ends when the caller gives up, its deadline comes or this end
 	// is closed. It may be called concurrently. Nil answers none.
