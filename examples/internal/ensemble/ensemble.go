@@ -18,8 +18,8 @@ import (
 )
 
 // Open opens n members that are ready. What it returns closes those that are open and
-// removes their directory.
-func Open(ctx context.Context, n int) (_ []*coord.Coordinator, closeAll func() error, err error) {
+// removes their directory. Each configuration goes through tweak before it is used.
+func Open(ctx context.Context, n int, tweak ...func(*coord.Config) error) (_ []*coord.Coordinator, closeAll func() error, err error) {
 	dir, err := os.MkdirTemp("", "coord-example-")
 	if err != nil {
 		return nil, nil, err
@@ -34,14 +34,14 @@ func Open(ctx context.Context, n int) (_ []*coord.Coordinator, closeAll func() e
 	}
 	members, err := freeMembers(n)
 	for i := 0; i < n && err == nil; i++ {
-		var c *coord.Coordinator
-		c, err = coord.Open(ctx, coord.Config{
+		cfg := coord.Config{
 			ID: members[i].ID, InitialMembers: members, Dir: filepath.Join(dir, members[i].ID.String()),
 			ElectionTimeout: 500 * time.Millisecond, // the machine is not shared with much else
 			SessionTimeout:  2 * time.Second,
 			Logger:          slog.New(slog.DiscardHandler),
-		})
-		if err == nil {
+		}
+		var c *coord.Coordinator
+		if c, err = open(ctx, cfg, tweak); err == nil {
 			opened = append(opened, c)
 		}
 	}
@@ -52,6 +52,24 @@ func Open(ctx context.Context, n int) (_ []*coord.Coordinator, closeAll func() e
 		return nil, nil, errors.Join(err, closeAll())
 	}
 	return opened, closeAll, nil
+}
+
+func open(ctx context.Context, cfg coord.Config, tweak []func(*coord.Config) error) (*coord.Coordinator, error) {
+	for _, f := range tweak {
+		if err := f(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	return coord.Open(ctx, cfg)
+}
+
+// FreeAddr returns an address on loopback that nobody uses.
+func FreeAddr() (string, error) {
+	members, err := freeMembers(1)
+	if err != nil {
+		return "", err
+	}
+	return members[0].Addr, nil
 }
 
 // freeMembers finds loopback ports that nobody uses.
