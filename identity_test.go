@@ -207,7 +207,7 @@ func (p plugIn) Authenticate(ctx context.Context, credential []byte) ([]string, 
 	case "nil map":
 		var m map[string]int
 		clear(credential)
-		m[string(credential)] = 1 //nolint:govet // it is to panic
+		m[string(credential)] = 1 //nolint:govet,staticcheck // it is to panic
 	case "exit":
 		runtime.Goexit()
 	case "nothing":
