@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"coord/internal/raftnode"
+	"coord/internal/raftnode/peernet"
 )
 
 // A Member is one process of an ensemble, as [Config] and [Status] name it.
@@ -291,7 +291,7 @@ func (c *Config) memberFaults() []error {
 		if ids[m.ID] {
 			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the ID %v of an earlier one", i, m.ID))
 		}
-		if err := checkAddr(m.Addr); err != nil {
+		if err := peernet.ValidAddress(m.Addr); err != nil {
 			errs = append(errs, fmt.Errorf("InitialMembers[%d]: Addr: %w", i, err))
 		} else if other, taken := addrs[m.Addr]; taken {
 			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the address %s of member %v", i, m.Addr, other))
@@ -306,25 +306,11 @@ func (c *Config) memberFaults() []error {
 		errs = append(errs, fmt.Errorf("%d InitialMembers, the limit is %d", len(c.InitialMembers), maxMembers))
 	}
 	if c.Listen != "" {
-		if err := checkAddr(c.Listen); err != nil {
+		if err := peernet.ValidListen(c.Listen); err != nil {
 			errs = append(errs, fmt.Errorf("field Listen: %w", err))
 		}
 	}
 	return errs
-}
-
-func checkAddr(addr string) error {
-	_, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%q is not host:port", addr)
-	case port == "" || port == "0":
-		return fmt.Errorf("%q has no port", addr)
-	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n > 65535 {
-		return fmt.Errorf("%q has an invalid port", addr)
-	}
-	return nil
 }
 
 // advertised returns the address at which other members reach this one.

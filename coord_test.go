@@ -26,7 +26,7 @@ func TestOpenReportsEveryWrongField(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Dir is empty", `Name "a\x00b"`, "ID 7 is not among", "InitialMembers[1] has the ID 1", "InitialMembers[1] has the address a:1 of member 1",
-		"InitialMembers[2] has the ID 0", `"a" is not host:port`, `"b:99999" has an invalid port`, `"nowhere" is not host:port`,
+		"InitialMembers[2] has the ID 0", `"a" is not host:port`, `address "b:99999": port "99999" is not a number`, `"nowhere" is not host:port`,
 		"ElectionTimeout 1ms", "MaxDataBytes 1073741824", "OperationTimeout -1ns", "WatchBuffer -1", "MaxSessionTimeout 1ns", "LogShards 100",
 	} {
 		if !strings.Contains(err.Error(), want) {

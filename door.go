@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"coord/internal/raftnode/peernet"
 )
 
 // doorFaults checks who could come in by the port that members talk through: with
@@ -24,7 +26,7 @@ func (c *Config) doorFaults() []error {
 	}
 	var open []string
 	for _, m := range append(slices.Clone(c.InitialMembers), Member{Addr: c.Listen}) {
-		if m.Addr != "" && checkAddr(m.Addr) == nil && !isLoopback(m.Addr) && !slices.Contains(open, m.Addr) {
+		if m.Addr != "" && peernet.ValidListen(m.Addr) == nil && !isLoopback(m.Addr) && !slices.Contains(open, m.Addr) {
 			open = append(open, m.Addr)
 		}
 	}
