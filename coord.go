@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"coord/internal/replica"
 )
 
@@ -38,7 +36,7 @@ type Coordinator struct {
 	own       atomic.Pointer[Session] // writes; nil until it is open
 
 	logins  throttle
-	hashing *semaphore.Weighted // of passwords, see newHashing
+	hashing *hashing // of passwords
 
 	ctx    context.Context // ends, with the reason, on Close or failure
 	cancel context.CancelCauseFunc
@@ -82,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
 	c := &Coordinator{
 		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), auditLog: cfg.newAuditLogger(),
-		authenticating: make(chan struct{}, maxAuthenticating), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(),
+		authenticating: make(chan struct{}, maxAuthenticating), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(cfg.memory != nil),
 	}
 	c.ledger = newLedger(&c.cfg)
 	return c

@@ -147,10 +147,10 @@ func SessionWork(c *Coordinator) string {
 func HoldHashing(tb testing.TB, c *Coordinator) (release func()) {
 	tb.Helper()
 	n := int64(max(1, runtime.GOMAXPROCS(0)/4))
-	if !c.hashing.TryAcquire(n) || c.hashing.TryAcquire(1) {
+	if !c.hashing.places.TryAcquire(n) || c.hashing.places.TryAcquire(1) {
 		tb.Fatal("passwords are being hashed, or more than a quarter of the cores may")
 	}
-	return func() { c.hashing.Release(n) }
+	return func() { c.hashing.places.Release(n) }
 }
 
 // OpNames returns the names of the kinds of operation.

@@ -96,7 +96,7 @@ func TestAddAuth(t *testing.T) {
 				t.Errorf("AddAuth(%s, %s) = %v", scheme, credential, err)
 			}
 		}
-		want := append(from("10.0.0.1"), coord.DigestID("v:q"), coord.DigestID("u:p"), coord.DigestID("foo"), coord.ID{Scheme: "jwt", ID: "alice"})
+		want := append(from("10.0.0.1"), coord.DigestID("u:p"), coord.DigestID("v:q"), coord.DigestID("foo"), coord.ID{Scheme: "jwt", ID: "alice"})
 		if got := s.Identities(); !slices.Equal(got, want) {
 			t.Errorf("Identities = %v, want %v", got, want)
 		}

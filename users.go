@@ -3,35 +3,11 @@ package coord
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
-
-	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sync/semaphore"
 )
 
-// Limits of passwords.
-const (
-	// maxPasswordBytes is what bcrypt makes use of: it would ignore the rest.
-	maxPasswordBytes = 72
-
-	// passwordCost is the binary logarithm of bcrypt's rounds. 10 takes about 75 ms of
-	// one core, and is the least that OWASP's Password Storage Cheat Sheet recommends.
-	// Each more would double what a password costs whoever has stolen the hashes, but
-	// also how long clients wait that all come to this member when another has died:
-	// they show their passwords anew with every connection.
-	passwordCost = 10
-)
-
-// nobodysHash is what the passwords of users that do not exist are compared with, so
-// that the time of the answer tells nobody who exists. It is of the same cost.
-const nobodysHash = "$2a$10$sQIOONFoBTI.l1GHMsFHIeAL9yv1JOJh8bLInUiWC3HFI7TsZ/uOG"
-
-// newHashing returns what bounds the passwords that a member hashes at a time, to a
-// quarter of the process's cores: a flood of logins leaves the rest to its work.
-func newHashing() *semaphore.Weighted {
-	return semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/4)))
-}
+// maxPasswordBytes is what bcrypt makes use of: it would ignore the rest.
+const maxPasswordBytes = 72
 
 // SetUser makes a native user of the ensemble, or gives one another password. Clients
 // prove who they are with [Session.AddAuth] and the scheme "user", on any member, and
@@ -60,11 +36,7 @@ func (c *Coordinator) SetUser(ctx context.Context, name, password string) error 
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel() // of hashing and writing together
-	var hash []byte
-	err := c.hashes(ctx, func() (err error) {
-		hash, err = bcrypt.GenerateFromPassword([]byte(password), passwordCost)
-		return err
-	})
+	hash, err := c.hashing.hash(ctx, password)
 	if err == nil {
 		err = c.govern(ctx, request{kind: requestSetUser, user: &user{name: name, hash: conceal(string(hash))}})
 	}
@@ -125,15 +97,6 @@ func passwordFault(text string) string {
 	return ""
 }
 
-// hashes does some hashing when it is this caller's turn.
-func (c *Coordinator) hashes(ctx context.Context, do func() error) error {
-	if err := c.hashing.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	defer c.hashing.Release(1)
-	return do()
-}
-
 // authenticateUser checks a credential of the form name:password. It reads what was
 // acknowledged anywhere before: a user who was just set is known here, and one who was
 // just removed is not.
@@ -146,20 +109,15 @@ func (c *Coordinator) authenticateUser(ctx context.Context, credential []byte) (
 	}
 	name, password, _ := strings.Cut(string(credential), ":")
 	u, exists := s.users.get(name)
-	hash := nobodysHash
+	hash := c.hashing.nobodys
 	if exists {
 		hash = u.hash.reveal()
 	}
-	fault := passwordFault(password)
-	var mismatch error
-	err = c.hashes(ctx, func() error {
-		mismatch = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
-		return nil
-	})
+	matches, err := c.hashing.matches(ctx, hash, password)
 	switch {
 	case err != nil:
 		return nil, err
-	case !exists || mismatch != nil || fault != "":
+	case !exists || !matches || passwordFault(password) != "":
 		return nil, fmt.Errorf("%w: user %q", ErrAuthFailed, cutText(name))
 	}
 	return []ID{u.identity()}, nil

@@ -10,8 +10,14 @@ import (
 
 // TestNobodysHashCostsTheSame keeps the time of an answer from telling who is a user.
 func TestNobodysHashCostsTheSame(t *testing.T) {
-	if cost, err := bcrypt.Cost([]byte(nobodysHash)); err != nil || cost != passwordCost {
-		t.Errorf("nobody's hash has the cost %d, %v, those of users have %d", cost, err, passwordCost)
+	for _, inMemory := range []bool{false, true} {
+		h := newHashing(inMemory)
+		if cost, err := bcrypt.Cost([]byte(h.nobodys)); err != nil || cost != h.cost {
+			t.Errorf("nobody's hash has the cost %d, %v, those of users have %d", cost, err, h.cost)
+		}
+	}
+	if h := newHashing(false); h.cost < passwordCost {
+		t.Errorf("the passwords of an ensemble on disks cost %d, want %d", h.cost, passwordCost)
 	}
 }
 
