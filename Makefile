@@ -5,6 +5,8 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 
 LINT     := go tool -modfile=tools/go.mod golangci-lint
+VULN     := go tool -modfile=tools/go.mod govulncheck
+VULNDB   ?= https://vuln.go.dev
 FUZZTIME ?= 20s
 ROUNDS   ?= 50
 OPS      ?= 10000000
@@ -45,6 +47,10 @@ cover: ## the tests, with a coverage profile in coverage.out
 lint: ## golangci-lint, at the version pinned in tools/go.mod; the first build takes minutes
 	$(LINT) config verify
 	$(LINT) run ./...
+
+.PHONY: vuln
+vuln: ## known vulnerabilities that the code can reach; asks VULNDB (https://vuln.go.dev), so CI does not run it
+	@for m in . $(MODULES); do echo "govulncheck in $$m"; $(VULN) -db $(VULNDB) -C $$m ./...; done
 
 .PHONY: fmt
 fmt: ## format the code the way lint wants it
