@@ -59,5 +59,6 @@ func (h *hashing) matches(ctx context.Context, hash, password string) (bool, err
 		return false, context.Cause(ctx)
 	}
 	defer h.places.Release(1)
-	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil, nil
+	mismatch := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
+	return mismatch == nil, nil
 }

@@ -113,11 +113,12 @@ func (c *Coordinator) authenticateUser(ctx context.Context, credential []byte) (
 	if exists {
 		hash = u.hash.reveal()
 	}
+	fault := passwordFault(password)
 	matches, err := c.hashing.matches(ctx, hash, password)
 	switch {
 	case err != nil:
 		return nil, err
-	case !exists || !matches || passwordFault(password) != "":
+	case !exists || !matches || fault != "":
 		return nil, fmt.Errorf("%w: user %q", ErrAuthFailed, cutText(name))
 	}
 	return []ID{u.identity()}, nil
