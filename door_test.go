@@ -229,9 +229,14 @@ func TestFirstStartWaitsForTheLastMember(t *testing.T) {
 	o.ready(one, three) // they have started before, and need no more than a quorum
 }
 
-// TestTwoProcessesWithOneID starts a second process under the id of a running one.
+// TestTwoProcessesWithOneID starts a second process under the id of a running one. It is
+// refused, and the audit log tells.
 func TestTwoProcessesWithOneID(t *testing.T) {
 	o := newOnSockets(t, 3)
+	log := &lockedBuffer{}
+	for i := range o.cfgs {
+		o.cfgs[i].AuditLogger = slog.New(slog.NewTextHandler(log, nil))
+	}
 	all := o.startAll()
 	if c, err := coord.Open(t.Context(), o.cfgs[1]); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("Open of a directory in use = %v, %v", c, err)
@@ -242,6 +247,9 @@ func TestTwoProcessesWithOneID(t *testing.T) {
 	second.InitialMembers = slices.Clone(second.InitialMembers)
 	second.InitialMembers[1].Addr = freeAddrs(t, 1)[0]
 	wantFailed(t, o.startAs(second), "refuses this one: strange directory", "another process uses its id")
+	if audit := `act="admit peer" outcome=refused peer=2 from=127.0.0.1:`; !strings.Contains(log.String(), audit) {
+		t.Errorf("the audit log does not tell of the refusal: %s", log)
+	}
 	for _, c := range all {
 		mustCreate(t, c, "/still-"+c.Status().Member.String(), "")
 	}

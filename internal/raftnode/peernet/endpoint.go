@@ -250,7 +250,7 @@ var errRefused = errors.New("refused")
 
 // logRefusal logs that somebody who dialled was refused.
 func (n *Net) logRefusal(l *link, from net.Addr, reason string) {
-	if !l.mayLog(n.lim.logEvery) {
+	if !l.refusals.due(n.lim.logEvery) {
 		return
 	}
 	n.log.Warn("peer refused", slog.Uint64("peer", uint64(l.key.peer)), slog.String("from", from.String()),
@@ -262,7 +262,7 @@ func (n *Net) logRefusal(l *link, from net.Addr, reason string) {
 
 // logError logs what went wrong while doing something with a peer.
 func (n *Net) logError(l *link, doing string, err error) {
-	if l.mayLog(n.lim.logEvery) {
+	if l.failures.due(n.lim.logEvery) {
 		n.log.Warn("peer connection failed", slog.Uint64("peer", uint64(l.key.peer)), slog.String("doing", doing),
 			slog.Any("err", err), slog.Uint64("errors", l.errors.Load()))
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/lni/dragonboat/v4/raftpb"
+
+	"coord/internal/replica"
 )
 
 // aFrame returns the bytes of a frame.
@@ -354,4 +356,50 @@ func TestAcceptErrorsAreWaitedOut(t *testing.T) {
 func putClaim(frame []byte, size uint32) {
 	binary.BigEndian.PutUint32(frame[4:], size)
 	binary.BigEndian.PutUint32(frame[12:], crc32.Checksum(frame[:12], castagnoli))
+}
+
+// Refusals are told of, whatever else the peer has done on the same link before.
+func TestRefusalIsTold(t *testing.T) {
+	type told struct {
+		member replica.MemberID
+		reason string
+	}
+	refused, strange := make(chan told, 16), new(atomic.Bool)
+	f := newFabric(t, 2, func(i int, nd *node) {
+		if i == 0 {
+			return
+		}
+		nd.cfg.Refused = func(member replica.MemberID, _ net.Addr, reason string) { refused <- told{member, reason} }
+		nd.cfg.Admit = func(Hello) error {
+			if strange.Load() {
+				return errors.New("strange")
+			}
+			return nil
+		}
+	})
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", f.nodes[1].cfg.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := conn.Write(encodeOpening(helloOpening(f.nodes[0].net.hello(2, ForRaft)))); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	if _, err := dial().Write(make([]byte, frameHeadBytes)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a broken frame to be counted", func() bool { return f.nodes[1].link(1, In).Errors > 0 })
+	strange.Store(true)
+	dial()
+	select {
+	case got := <-refused:
+		if got != (told{1, "strange"}) {
+			t.Errorf("told %+v", got)
+		}
+	case <-time.After(patience):
+		t.Fatal("nobody was told of a refusal")
+	}
 }

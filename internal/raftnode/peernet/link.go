@@ -72,14 +72,19 @@ type link struct {
 	dropped                       atomic.Uint64
 	lastRefusal, lastError        atomic.Pointer[string]
 
-	logged atomic.Int64 // when there was last a line about it, in Unix nanoseconds
+	// Of each kind there are lines of its own, so that nobody can hide the one behind
+	// the other.
+	refusals, failures pace
 }
 
-// mayLog reports whether enough time has passed since the last line about this
-// link: who dials again and again would otherwise fill the log.
-func (l *link) mayLog(every time.Duration) bool {
-	now, last := time.Now().UnixNano(), l.logged.Load()
-	return now-last >= int64(every) && l.logged.CompareAndSwap(last, now)
+// A pace says when there was last a line of the log, in Unix nanoseconds: who dials
+// again and again would otherwise fill it.
+type pace struct{ last atomic.Int64 }
+
+// due reports whether enough time has passed for another one.
+func (p *pace) due(every time.Duration) bool {
+	now, last := time.Now().UnixNano(), p.last.Load()
+	return now-last >= int64(every) && p.last.CompareAndSwap(last, now)
 }
 
 // refuse counts a refused handshake.
