@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
+	"strings"
 
 	"coord/internal/replica"
 )
@@ -93,7 +95,24 @@ func auditGoverned(r *request) (auditAct, []slog.Attr) {
 	case t != nil:
 		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), auditACL(t.list), slog.Bool("enforced", t.enforced)}
 	}
-	return actSettings, nil
+	return actSettings, []slog.Attr{auditSettings(r.change)}
+}
+
+// auditSettings tells which settings change, from what to what. A new digest of the
+// super user looks like the old one.
+func auditSettings(c *settingsChange) slog.Attr {
+	from, to := reflect.ValueOf(c.from.public()), reflect.ValueOf(c.to.public())
+	var changes []string
+	for field := range reflect.TypeFor[Settings]().Fields() {
+		was, is := fmt.Sprint(from.FieldByIndex(field.Index)), fmt.Sprint(to.FieldByIndex(field.Index))
+		if was != is {
+			changes = append(changes, fmt.Sprintf("%s: %s, was %s", field.Name, is, was))
+		}
+	}
+	if c.from.superDigest != c.to.superDigest && c.from.public().SuperDigest == c.to.public().SuperDigest {
+		changes = append(changes, "SuperDigest: another hash for the same name")
+	}
+	return auditList("changes", changes, strings.Clone)
 }
 
 // auditPeer logs that somebody who came to the door between members was turned away.

@@ -478,6 +478,13 @@ func TestAudit(t *testing.T) {
 				if last("user") != "eve" {
 					t.Errorf("it says %v", events())
 				}
+				if err := c.ChangeSettings(t.Context(), func(s *coord.Settings) { s.MaxDataBytes, s.DefaultACL = 7, list }); err != nil {
+					t.Fatal(err)
+				}
+				expect("change settings ok")
+				if last("changes") != "[MaxDataBytes: 7, was 1048576 DefaultACL: [{1 digest:u:x}], was [{31 ensemble:member}]]" {
+					t.Errorf("it says %v", last("changes"))
+				}
 				err = s.AddAuth(t.Context(), "digest", []byte("super:wrong"))
 				if !errors.Is(err, coord.ErrSessionMoved) {
 					t.Fatal(err)
