@@ -134,7 +134,7 @@ func TestOpenRefusesMembers(t *testing.T) {
 	wantWords(t, err.Error(),
 		"ID 9 is not among InitialMembers", "InitialMembers[1] has the ID 1 of an earlier one",
 		"InitialMembers[2] has the address 127.0.0.1:7001 of member 1", `"nowhere" is not host:port`,
-		"InitialMembers[4] has the ID 0", `"a:0" has no port`, "ElectionTimeout 1ns")
+		"InitialMembers[4] has the ID 0", `address "a:0": port "0" is not a number`, "ElectionTimeout 1ns")
 	if names, err := os.ReadDir(cfg.Dir); err != nil || len(names) > 0 {
 		t.Errorf("a refused Open left %v, %v", names, err)
 	}
