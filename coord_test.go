@@ -238,7 +238,8 @@ func TestBackpressureHoldsCallersInOrder(t *testing.T) {
 }
 
 func TestLimitsAreNamed(t *testing.T) {
-	e := coordtest.NewEnsemble(t, 1)
+	// A session that outlives the largest write under the race detector.
+	e := coordtest.NewEnsemble(t, 1, coordtest.WithConfig(func(c *coord.Config) { c.SessionTimeout = time.Minute }))
 	c := e.Member(1)
 	mustCreate(t, c, "/n", "")
 	tooLarge := make([]byte, 1<<20+1)

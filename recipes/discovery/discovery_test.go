@@ -355,8 +355,9 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("Services without a client = %v", err)
 		}
 		e.Stop(c)
-		if _, err := s.Resolve(ctx); !errors.Is(err, coord.ErrClosed) {
-			t.Errorf("Resolve = %v", err)
-		}
+		eventually(t, "the service to learn that its member was closed", func() bool {
+			_, err := s.Resolve(ctx)
+			return errors.Is(err, coord.ErrClosed)
+		})
 	})
 }
