@@ -1,13 +1,10 @@
 package coord_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +15,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/loopback"
 )
 
 // An onSockets is an ensemble as it is outside of tests: members with directories
@@ -44,27 +42,13 @@ func newOnSockets(t *testing.T, n int) *onSockets {
 	return o
 }
 
-// freeAddrs finds ports that nobody listens on, below those that systems hand out
-// for outgoing connections, so that they stay free while their member is down.
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var addrs []string
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if !slices.Contains(addrs, addr) {
-			addrs = append(addrs, addr)
-		}
-		if len(addrs) == n {
-			return addrs
-		}
+	addrs, err := loopback.FreeAddrs(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports")
-	return nil
+	return addrs
 }
 
 // start opens a member, which is closed when the test ends.
@@ -522,7 +506,7 @@ func TestLogOfTheDoorHasNoKeys(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
 	coord.IssueTLS(t, dirs[0])
 	coord.IssueTLS(t, dirs[1])
-	var out syncBuffer
+	var out lockedBuffer
 	for i := range o.cfgs {
 		files := coord.TLSIn(dirs[i])
 		files.Logger = slog.New(slog.NewTextHandler(&out, nil))
@@ -545,22 +529,4 @@ func TestLogOfTheDoorHasNoKeys(t *testing.T) {
 	if log := out.String(); strings.Contains(log, secret) || strings.Contains(log, "PRIVATE") || !strings.Contains(log, "certificate") {
 		t.Errorf("the log:\n%s", log)
 	}
-}
-
-// A syncBuffer is a bytes.Buffer that many may write to.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

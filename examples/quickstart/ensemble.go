@@ -6,18 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"coord"
+	"coord/internal/loopback"
 )
 
 // An ensemble is three member processes and what they need to start again.
@@ -32,7 +30,7 @@ type ensemble struct {
 const ensembleSize = 3
 
 func newEnsemble(opts options, temp string) (*ensemble, error) {
-	addrs, err := freeAddrs(ensembleSize)
+	addrs, err := loopback.FreeAddrs(ensembleSize)
 	if err != nil {
 		return nil, err
 	}
@@ -48,26 +46,6 @@ func membersAt(addrs []string) []coord.Member {
 		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: addr})
 	}
 	return members
-}
-
-// freeAddrs finds loopback ports that nobody uses. They are below the range that
-// systems choose from for outgoing connections, so that nobody gets one by chance
-// while its member is down.
-func freeAddrs(n int) ([]string, error) {
-	const low, high, attempts = 15000, 30000, 1000
-	var addrs []string
-	for range attempts {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(low+rand.IntN(high-low)))
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		defer func() { _ = ln.Close() }() // at the end, so that no port is found twice
-		if addrs = append(addrs, addr); len(addrs) == n {
-			return addrs, nil
-		}
-	}
-	return nil, fmt.Errorf("found only %d of %d free loopback ports", len(addrs), n)
 }
 
 // A process is one run of one member.

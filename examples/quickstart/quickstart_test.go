@@ -295,17 +295,6 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
-func TestFreeAddrs(t *testing.T) {
-	addrs, err := freeAddrs(20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(addrs)
-	if n := len(slices.Compact(addrs)); n != 20 {
-		t.Errorf("%d different addresses, want 20", n)
-	}
-}
-
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"-writers", "0"}, {"-no-such-flag"}, {"argument"}} {
 		var out, diagnostics bytes.Buffer

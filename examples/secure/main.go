@@ -19,6 +19,7 @@ import (
 	"coord"
 	"coord/examples/internal/ensemble"
 	"coord/examples/internal/pki"
+	"coord/internal/loopback"
 )
 
 func main() {
@@ -123,9 +124,11 @@ func knock(ctx context.Context, out io.Writer, cfg coord.Config, trusted string)
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if cfg.Listen, err = ensemble.FreeAddr(); err != nil { // the member itself has the other one
+	free, err := loopback.FreeAddrs(1) // the member itself has its own
+	if err != nil {
 		return err
 	}
+	cfg.Listen = free[0]
 	cfg.Dir = filepath.Join(dir, "a")
 	if cfg.TLS, err = forgedTLS(dir, trusted); err != nil {
 		return err
@@ -184,6 +187,6 @@ func turnedAway(ctx context.Context, cfg coord.Config, reason string) (err error
 		case ctx.Err() != nil:
 			return fmt.Errorf("not refused for %q: %w", reason, health)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // nobody announces a change of Health
 	}
 }

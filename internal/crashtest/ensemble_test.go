@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"coord"
+	"coord/internal/loopback"
 )
 
 const (
@@ -72,28 +71,13 @@ func newEnsemble(tb testing.TB, dir string) *ensemble {
 	return e
 }
 
-// freeAddrs finds ports that nobody listens on. They are taken from below those
-// that systems hand out for outgoing connections, so that they stay free while
-// their member is down.
 func freeAddrs(tb testing.TB, n int) []string {
 	tb.Helper()
-	var addrs []string
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if !slices.Contains(addrs, addr) {
-			addrs = append(addrs, addr)
-		}
-		if len(addrs) == n {
-			return addrs
-		}
+	addrs, err := loopback.FreeAddrs(n)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	tb.Fatal("no free ports")
-	return nil
+	return addrs
 }
 
 // start starts a process for member i.

@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"github.com/lni/vfs"
 	"go.uber.org/goleak"
 
+	"coord/internal/loopback"
 	"coord/internal/raftnode"
 	"coord/internal/raftnode/memnet"
 	"coord/internal/replica"
@@ -213,14 +213,9 @@ func onDisk(tb testing.TB, n int, opts ...option) []raftnode.Config {
 
 func freePorts(tb testing.TB, n int) []string {
 	tb.Helper()
-	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+	addrs, err := loopback.FreeAddrs(n)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return addrs
 }

@@ -7,14 +7,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"coord"
+	"coord/internal/loopback"
 )
 
 // Open opens n members that are ready. What it returns closes those that are open and
@@ -32,7 +30,11 @@ func Open(ctx context.Context, n int, tweak ...func(*coord.Config) error) (_ []*
 		}
 		return errors.Join(append(errs, os.RemoveAll(dir))...)
 	}
-	members, err := freeMembers(n)
+	addrs, err := loopback.FreeAddrs(n)
+	var members []coord.Member
+	for i, addr := range addrs {
+		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: addr})
+	}
 	for i := 0; i < n && err == nil; i++ {
 		cfg := coord.Config{
 			ID: members[i].ID, InitialMembers: members, Dir: filepath.Join(dir, members[i].ID.String()),
@@ -61,32 +63,4 @@ func open(ctx context.Context, cfg coord.Config, tweak []func(*coord.Config) err
 		}
 	}
 	return coord.Open(ctx, cfg)
-}
-
-// FreeAddr returns an address on loopback that nobody uses.
-func FreeAddr() (string, error) {
-	members, err := freeMembers(1)
-	if err != nil {
-		return "", err
-	}
-	return members[0].Addr, nil
-}
-
-// freeMembers finds loopback ports that nobody uses.
-func freeMembers(n int) ([]coord.Member, error) {
-	const low, high, attempts = 15000, 30000, 1000 // systems choose higher ones for outgoing connections
-	var members []coord.Member
-	for range attempts {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(low+rand.IntN(high-low)))
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		defer func() { _ = ln.Close() }() // at the end, so that no port is found twice
-		members = append(members, coord.Member{ID: coord.MemberID(len(members) + 1), Addr: addr})
-		if len(members) == n {
-			return members, nil
-		}
-	}
-	return nil, errors.New("found no free loopback ports")
 }

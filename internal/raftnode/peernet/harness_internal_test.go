@@ -24,6 +24,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/goleak"
 
+	"coord/internal/loopback"
 	"coord/internal/replica"
 )
 
@@ -235,14 +236,9 @@ func directoryOf(id replica.MemberID) string {
 
 func freePorts(tb testing.TB, n int) []string {
 	tb.Helper()
-	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+	addrs, err := loopback.FreeAddrs(n)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return addrs
 }
