@@ -309,31 +309,40 @@ func (n *Net) vet(conn net.Conn, r *bufio.Reader) (Hello, *link, error) {
 	return h, n.links.of(h.Member, In), nil
 }
 
-// turnAway ends an accepted connection whose handshake failed with err. It tells
-// the peer a refusal, counts and logs. A nil conn is one on which nothing can be
-// said any more.
+// turnAway ends an accepted connection whose handshake failed with err. It counts
+// and logs a refusal, and then tells the peer, so that nobody learns of a refusal
+// that is not in the log yet. A nil conn is one on which nothing can be said any more.
 func (ep *endpoint) turnAway(raw *net.TCPConn, conn net.Conn, member replica.MemberID, err error) {
 	if ep.ctx.Err() != nil {
 		return
 	}
 	l := ep.net.links.of(member, In)
-	reason, refused := "", false
-	if r, ok := errors.AsType[*refusal](err); ok {
-		reason, refused = r.reason, true
-		if raw.SetDeadline(time.Now().Add(ep.lim.farewell)) == nil && conn != nil {
-			if _, err := conn.Write(encodeOpening(refusalOpening(reason))); err == nil {
-				farewell(raw, ep.lim.farewell)
-			}
-		}
-	} else if conn == nil { // the TLS handshake failed, and told the peer what it may know
-		_, byPeer, _ := tlsRefusal(err)
-		_, broke := errors.AsType[*net.OpError](err)
-		reason, refused = err.Error(), byPeer || !broke && !isEnd(err)
-	}
+	reason, refused := reasonToRefuse(conn, err)
 	if !refused {
 		l.fail(err)
 		return
 	}
-	l.refuse(cleanReason(reason))
-	ep.net.logRefusal(l, raw.RemoteAddr(), cleanReason(reason))
+	l.refuse(reason)
+	ep.net.logRefusal(l, raw.RemoteAddr(), reason)
+	if conn == nil || raw.SetDeadline(time.Now().Add(ep.lim.farewell)) != nil {
+		return
+	}
+	if _, err := conn.Write(encodeOpening(refusalOpening(reason))); err == nil {
+		farewell(raw, ep.lim.farewell)
+	}
+}
+
+// reasonToRefuse returns why the peer is refused whose handshake failed with err; ok
+// is false if the connection merely broke.
+func reasonToRefuse(conn net.Conn, err error) (reason string, ok bool) {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return cleanReason(r.reason), true
+	}
+	if conn != nil {
+		return "", false
+	}
+	// The TLS handshake failed, and has told the peer what it may know.
+	_, byPeer, _ := tlsRefusal(err)
+	_, broke := errors.AsType[*net.OpError](err)
+	return cleanReason(err.Error()), byPeer || !broke && !isEnd(err)
 }
