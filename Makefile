@@ -9,6 +9,8 @@ VULN     := go tool -modfile=tools/go.mod govulncheck
 VULNDB   ?= https://vuln.go.dev
 FUZZTIME ?= 20s
 ROUNDS   ?= 50
+MINUTES  ?= 20
+REPORT   ?= chaos.md
 OPS      ?= 10000000
 GRANTS   ?= 1000000
 SEED     ?= 1
@@ -95,6 +97,10 @@ golden: ## write test scripts and golden files anew; review the diff line by lin
 .PHONY: crash
 crash: ## kill and restart members ROUNDS (50) times and compare what they promised
 	go test ./internal/crashtest -run TestCrash -crash.rounds=$(ROUNDS) -timeout 30m -v
+
+.PHONY: chaos
+chaos: ## run processes on a network with faults for MINUTES (20), from SEED (1) on, and write REPORT (chaos.md); needs root on Linux
+	go test ./internal/crashtest -run TestChaos -chaos.minutes=$(MINUTES) -crash.seed=$(SEED) -chaos.report=$(abspath $(REPORT)) -timeout 0 -v
 
 .PHONY: sim
 sim: ## simulate OPS (10 million) operations under faults in virtual time, from SEED (1) on, at most for DURATION

@@ -175,13 +175,13 @@ func (s *story) alter(path string, change func(*node)) {
 // TestChecker tells the checker lies, each of which it must name.
 func TestChecker(t *testing.T) {
 	s := newStory(t)
-	if err := s.l.check(s.o); err != nil {
+	if err := s.l.check(s.o, newHistory(s.l.now)); err != nil {
 		t.Fatalf("check(the truth) = %v", err)
 	}
 	if s.maybe.Outcome != acked || s.maybeNot.Outcome != refused {
 		t.Errorf("unknown outcomes were settled as %q and %q, want acked and refused", s.maybe.Outcome, s.maybeNot.Outcome)
 	}
-	if err := s.l.check(s.o); err != nil {
+	if err := s.l.check(s.o, newHistory(s.l.now)); err != nil {
 		t.Fatalf("check(the truth again) = %v", err)
 	}
 	for want, lie := range lies() {
@@ -189,7 +189,7 @@ func TestChecker(t *testing.T) {
 			s := newStory(t)
 			lie(s)
 			s.recount()
-			err := s.l.check(s.o)
+			err := s.l.check(s.o, newHistory(s.l.now))
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("check = %v, want %q", err, want)
 			}
@@ -206,7 +206,7 @@ func TestCheckerBelievesFarewell(t *testing.T) {
 	s.o.missing[s.theirs.Path] = 5 * time.Second
 	s.l.connected("p2/s1", coord.Closed, 5*time.Second)
 	s.l.dead("p2/", true)
-	if err := s.l.check(s.o); err != nil {
+	if err := s.l.check(s.o, newHistory(s.l.now)); err != nil {
 		t.Errorf("check = %v", err)
 	}
 }
@@ -307,7 +307,7 @@ func (s *story) halves(en *entry, there bool) {
 // outcomeSays has a process follow up an unknown outcome that was settled.
 func (s *story) outcomeSays(out outcome) {
 	s.l.open[[2]uint64{9, 9}] = s.maybe
-	if err := s.l.check(s.o); err != nil {
+	if err := s.l.check(s.o, newHistory(s.l.now)); err != nil {
 		s.t.Fatal(err)
 	}
 	s.l.late(9, &reply{Seq: 9, Outcome: out})

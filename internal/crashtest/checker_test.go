@@ -30,17 +30,33 @@ type observation struct {
 
 // A checker explains an observation by the ledger.
 type checker struct {
-	l    *ledger
-	o    *observation
-	errs []error
+	l *ledger
+	o *observation
+	findings
+}
+
+// Findings are what is wrong.
+type findings struct{ errs []error }
+
+func (f *findings) wrong(format string, args ...any) {
+	if len(f.errs) < 30 { // more says no more
+		f.errs = append(f.errs, fmt.Errorf(format, args...))
+	}
+}
+
+// found returns what is wrong, and forgets it.
+func (f *findings) found() error {
+	err := errors.Join(f.errs...)
+	f.errs = nil
+	return err
 }
 
 // check returns everything that the ledger does not explain. If there is nothing,
 // it settles what was unknown by what was found.
-func (l *ledger) check(o *observation) error {
+func (l *ledger) check(o *observation, h *history) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &checker{l: l, o: o, errs: l.violations}
+	c := &checker{l: l, o: o, findings: findings{l.violations}}
 	l.violations = nil
 	c.refusals()
 	c.sequential()
@@ -52,17 +68,12 @@ func (l *ledger) check(o *observation) error {
 	c.views()
 	c.order()
 	c.strays()
-	if len(c.errs) > 0 {
-		return errors.Join(c.errs...)
+	c.linearizable(h)
+	if err := c.found(); err != nil {
+		return err
 	}
 	c.settle()
 	return nil
-}
-
-func (c *checker) wrong(format string, args ...any) {
-	if len(c.errs) < 30 { // more says no more
-		c.errs = append(c.errs, fmt.Errorf(format, args...))
-	}
 }
 
 // bounds returns how many of the entries must have taken effect and how many can
@@ -417,7 +428,7 @@ func (c *checker) ephemerals() {
 // timeout early, and has its session closed if it can.
 func (c *checker) tooEarly(e *entry, s *session) {
 	at, ok := c.o.missing[e.Path]
-	if !ok || e.Outcome != acked || s.farewell {
+	if !ok || e.Outcome != acked || s.farewell || s.excused {
 		return
 	}
 	if until := s.lastConnected - c.o.suspend + s.timeout*19/20; at < until {
@@ -475,7 +486,7 @@ func (c *checker) order() {
 // strays checks that there is nothing else, and that parents count right.
 func (c *checker) strays() {
 	known := map[string]bool{"/": true, "/zookeeper": true, "/zookeeper/quota": true, "/zookeeper/config": true}
-	for _, dir := range []string{seqDir, ctrDir, regDir, pairDir, ephDir, tickDir} {
+	for _, dir := range []string{seqDir, ctrDir, regDir, pairDir, ephDir, tickDir, lockDir, guardDir, doneDir, queuePath} {
 		known[dir] = true
 	}
 	for _, e := range c.of(ephemeral) {

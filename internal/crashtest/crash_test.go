@@ -2,6 +2,7 @@ package crashtest_test
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func TestCrash(t *testing.T) {
 	seed := seedOf(t)
 	dir := keptDir(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	e := newEnsemble(t, dir)
+	e := newEnsemble(t, dir, 3)
 	for i := range e.cfgs { // the very first start is no safer than others
 		e.start(i)
 		for range rng.IntN(3) {
@@ -111,6 +112,7 @@ func (e *ensemble) summary() {
 			late++
 		}
 	}
+	e.t.Log(e.numbers())
 	e.t.Logf("entries %v, of which %d became known late; %d sessions; %d states compared", n, late, len(e.l.sessions), len(e.l.digests))
 }
 
@@ -130,11 +132,11 @@ func (e *ensemble) strike(rng *rand.Rand) {
 	case 0:
 		if i := e.leader(); i >= 0 {
 			victims = []int{i}
-			e.count("leader")
+			e.count("crash of the leader")
 		}
 	case 1:
 		if e.awaitSnapshot(victims[0]) {
-			e.count("snapshot")
+			e.count("crash while a snapshot is written")
 		}
 	case 2:
 		if len(victims) == 1 { // not a crash at all
@@ -152,7 +154,7 @@ func (e *ensemble) strike(rng *rand.Rand) {
 		wg.Go(func() { e.crash(i, own) })
 	}
 	wg.Wait()
-	e.count([]string{"one", "two", "three"}[len(victims)-1])
+	e.count(fmt.Sprint("crash of ", len(victims)))
 }
 
 // freeze stops members where they are, and has them go on later without knowing
@@ -180,10 +182,10 @@ func (e *ensemble) crash(i int, rng *rand.Rand) {
 	p := e.start(i)
 	for rng.IntN(3) == 0 {
 		if rng.IntN(2) == 0 {
-			e.count("starting")
+			e.count("crash of one that starts")
 			nap(rng, 400*time.Millisecond)
 		} else {
-			e.count("just ready")
+			e.count("crash of one that is just ready")
 			// The others may be down: then it is not ready before they are.
 			select {
 			case <-p.ready:

@@ -153,7 +153,7 @@ func TestCutLogOfOne(t *testing.T) {
 	for i := range max(*damagesFlag/10, 1) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
-			e := newEnsemble(t, t.TempDir())
+			e := newEnsemble(t, t.TempDir(), 3)
 			for i := range e.cfgs {
 				e.start(i)
 			}

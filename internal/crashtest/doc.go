@@ -21,6 +21,20 @@
 // The seed decides what is asked, who is killed and for how long is waited
 // before; the moment that comes of it is up to the machine.
 //
+// Beside the requests of the ledger, others have witnesses of their own:
+//
+//	grants_test.go     holders of locks: who was told that he holds, with which fence, and the writes that a lock protects
+//	items_test.go      a queue: nothing lost, nothing acknowledged twice
+//	history_test.go    recorders in all processes, whose streams must agree and make the tree that is found
+//	registers_test.go  porcupine, which knows nothing of zxids, judges the registers
+//
+// TestChaos has the members on hosts of a network of their own (package lan), and
+// does more to them:
+//
+//	go test ./internal/crashtest -run TestChaos -chaos.minutes=20   # make chaos
+//
+// It needs root on Linux and the program ip, and is skipped elsewhere.
+//
 // If a run fails, its directory is kept and named: the members' data and logs
 // and the ledger.
 package crashtest

@@ -28,12 +28,15 @@ const (
 	readyBound  = 60 * time.Second
 )
 
-// An ensemble is three members, each a process or none, and a ledger.
+// An ensemble is some members, each a process or none, and a ledger.
 type ensemble struct {
-	t    testing.TB
-	dir  string
-	l    *ledger
-	cfgs []memberConfig
+	t       testing.TB
+	dir     string
+	l       *ledger
+	grants  *grants
+	items   *items
+	history *history
+	cfgs    []memberConfig
 
 	wg sync.WaitGroup // the keepers
 
@@ -44,19 +47,23 @@ type ensemble struct {
 	tally  map[string]int    // guarded by mu; what was done to them
 }
 
-func newEnsemble(tb testing.TB, dir string) *ensemble {
+func newEnsemble(tb testing.TB, dir string, n int) *ensemble {
 	tb.Helper()
 	out, err := os.Create(filepath.Join(dir, "ledger.jsonl"))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &ensemble{t: tb, dir: dir, l: newLedger(out), holds: map[string]string{}, tally: map[string]int{}}
+	l := newLedger(out)
+	e := &ensemble{
+		t: tb, dir: dir, l: l, grants: &grants{now: l.now}, items: &items{all: map[uint64]*item{}}, history: newHistory(l.now),
+		holds: map[string]string{}, tally: map[string]int{},
+	}
 	tb.Cleanup(func() {
 		e.l.flush()
 		_ = out.Close()
 	})
 	var members []coord.Member
-	for i, addr := range freeAddrs(tb, 3) {
+	for i, addr := range freeAddrs(tb, n) {
 		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: addr})
 	}
 	for i := range members {
@@ -107,6 +114,8 @@ func (e *ensemble) event(p *process, r reply) {
 	switch r.Event {
 	case eventOutcome:
 		e.l.late(p.n, &r)
+	case eventRecording, eventTold:
+		e.history.hear(p.cfg.ID, &r)
 	case eventFailed, eventOpenFailed:
 		e.l.violate("process %d of member %v: %s: %s", p.n, p.cfg.ID, r.Event, r.Error)
 	}
@@ -133,6 +142,7 @@ func (e *ensemble) keep(p *process, floor coord.ZXID) {
 	if z := coord.ZXID(p.zxid.Load()); z < floor {
 		e.l.violate("process %d of member %v was ready at %v, but %v was acknowledged before it started", p.n, p.cfg.ID, z, floor)
 	}
+	_, _ = p.call(request{Op: opRecord, Data: e.history.position(p.cfg.ID).String()})
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for key, n := "", 0; ; {
@@ -233,8 +243,11 @@ func (e *ensemble) must(i int, r request) reply {
 // plant makes what the workload works on.
 func (e *ensemble) plant() {
 	e.t.Helper()
-	for _, dir := range []string{seqDir, ctrDir, regDir, pairDir, ephDir, tickDir} {
+	for _, dir := range []string{seqDir, ctrDir, regDir, pairDir, ephDir, tickDir, lockDir, guardDir, doneDir} {
 		e.must(0, request{Op: opCreate, Path: dir})
+	}
+	for i := range nLocks {
+		e.must(0, request{Op: opCreate, Path: guardPath(i)})
 	}
 	for i := range nCtr {
 		e.must(0, request{Op: opCreate, Path: fmt.Sprint(ctrDir, "/", i), Data: "0"})
@@ -293,7 +306,7 @@ func (e *ensemble) observe(rng *rand.Rand) *observation {
 				return false
 			}
 		}
-		return true
+		return e.history.reached(len(e.procs), o.zxid)
 	})
 	if !ok {
 		e.t.Logf("views: %+v", o.views)
@@ -388,9 +401,10 @@ func (e *ensemble) look(p *process, o *observation) (gone bool, err error) {
 // verify observes and checks.
 func (e *ensemble) verify(rng *rand.Rand) bool {
 	e.t.Helper()
+	e.drain(rng)
 	e.decide()
 	o := e.observe(rng)
-	err := e.l.check(o)
+	err := errors.Join(e.l.check(o, e.history), e.grants.check(o), e.items.check(o), e.history.check(o))
 	e.l.note(map[string]any{"checked": len(o.nodes), "at": e.l.now(), "zxid": o.zxid, "err": fmt.Sprint(err)})
 	if err != nil {
 		e.t.Errorf("not explained by the ledger:\n%v", err)
@@ -433,5 +447,20 @@ func (e *ensemble) stop(i int) {
 	}
 	if err != nil && a.Seq == 0 && !errors.Is(err, context.Canceled) {
 		e.t.Errorf("close: %v: %v", err, tail(p.logPath))
+	}
+}
+
+// numbers returns how much the ensemble has made and the checkers have looked at.
+func (e *ensemble) numbers() map[string]int {
+	return map[string]int{
+		"processes started":                          e.starts,
+		"sessions":                                   len(e.l.sessions),
+		"states compared by digest":                  len(e.l.digests),
+		"register calls judged by porcupine":         e.l.judged,
+		"registers that porcupine did not decide":    e.l.undecided,
+		"locks granted":                              e.grants.count(),
+		"looks of holders and guarded writes":        e.grants.looks,
+		"items put into the queue":                   len(e.items.all),
+		"changes told to recorders in all processes": e.history.told,
 	}
 }

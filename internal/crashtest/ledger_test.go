@@ -79,6 +79,7 @@ type session struct {
 	lastConnected time.Duration // the last question that was answered with "connected" was sent then
 	died          time.Duration // its process was killed or its handle ended; 0 while it lives
 	farewell      bool          // it was closed in good order
+	excused       bool          // it may have ended at any time
 	gone          bool          // none of its ephemerals was left when we looked for them in vain
 }
 
@@ -96,6 +97,8 @@ type ledger struct {
 	digests    map[coord.ZXID]string
 	maxZXID    coord.ZXID // guarded by mu; of an acknowledged write or a linearizable read
 	violations []error    // guarded by mu; found on the way
+	judged     int        // guarded by mu; calls that porcupine found an order for
+	undecided  int        // guarded by mu; registers for which it was not done in time
 }
 
 func newLedger(w io.Writer) *ledger {
@@ -264,6 +267,15 @@ func (l *ledger) connected(key string, state coord.SessionState, at time.Duratio
 	case coord.Closed: // by its process, which may be asked before it says goodbye
 		s.died, s.farewell = l.now(), true
 	case coord.Suspended:
+	}
+}
+
+// excuse takes note that nothing is known of how long the present sessions live.
+func (l *ledger) excuse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sessions {
+		s.excused = true
 	}
 }
 

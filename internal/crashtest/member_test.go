@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"coord"
+	"coord/internal/private"
+	"coord/recipes"
 )
 
 func TestMain(m *testing.M) {
@@ -30,7 +32,9 @@ type member struct {
 	out chan<- reply
 
 	mu       sync.Mutex
-	sessions map[string]*coord.Session // guarded by mu
+	sessions map[string]*coord.Session            // guarded by mu
+	held     map[string]*recipes.Held             // guarded by mu
+	taken    map[string]*recipes.Delivery[string] // guarded by mu
 }
 
 // runMember serves requests until its input ends.
@@ -69,7 +73,10 @@ func serve(cfg *memberConfig, out chan<- reply) int {
 		return 0
 	}
 	out <- reply{Event: eventOpened}
-	m := &member{c: co, out: out, sessions: map[string]*coord.Session{}}
+	m := &member{
+		c: co, out: out, sessions: map[string]*coord.Session{},
+		held: map[string]*recipes.Held{}, taken: map[string]*recipes.Delivery[string]{},
+	}
 	go m.tellReady()
 	go m.tellFailure()
 	in := bufio.NewReader(os.Stdin)
@@ -128,7 +135,7 @@ func (m *member) close(r request) int {
 // answer executes one request.
 func (m *member) answer(r request) {
 	ctx := context.Background()
-	if r.Timeout > 0 && r.Op != opSession {
+	if r.Timeout > 0 && r.Op != opSession && r.Op != opSkip {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
@@ -211,7 +218,7 @@ func (m *member) execute(ctx context.Context, r *request, p *reply) error {
 		data, st, err = c.Get(ctx, r.Path, coord.Linearizable())
 		p.Data = string(data)
 	default:
-		return m.inspect(ctx, r, p)
+		return m.recipe(ctx, r, p)
 	}
 	if err == nil {
 		p.Stat = &st
@@ -244,6 +251,15 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		return nil
 	case opPause:
 		return m.pause(ctx, r, p)
+	case opSkip:
+		private.SkipClock(m.c, r.Timeout)
+		return nil
+	case opRecord:
+		from, err := coord.ParsePosition(r.Data)
+		if err == nil {
+			go m.record(from)
+		}
+		return err
 	case opView, opDump:
 		v, err := m.c.View(ctx, coord.Linearizable())
 		if err != nil {

@@ -220,7 +220,7 @@ func TestHostname(t *testing.T) {
 // it is to ignore.
 func TestInitialMembersChanged(t *testing.T) {
 	t.Parallel()
-	e := newEnsemble(t, t.TempDir())
+	e := newEnsemble(t, t.TempDir(), 3)
 	for i := range e.cfgs {
 		e.start(i)
 	}

@@ -60,7 +60,11 @@ func launch(tb testing.TB, n int, cfg *memberConfig, logPath string, onEvent fun
 		opened: make(chan struct{}), ready: make(chan struct{}), exited: make(chan struct{}),
 		waiting: map[uint64]chan reply{},
 	}
-	p.cmd = exec.Command(executable(tb))
+	command := cfg.command
+	if command == nil {
+		command = func(program string) *exec.Cmd { return exec.Command(program) }
+	}
+	p.cmd = command(executable(tb))
 	// Each member takes a processor's worth at most, so that many fit on a small machine.
 	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(text), "GOMAXPROCS=2")
 	p.cmd.Dir = filepath.Dir(logPath)

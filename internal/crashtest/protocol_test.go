@@ -1,6 +1,7 @@
 package crashtest_test
 
 import (
+	"os/exec"
 	"time"
 
 	"coord"
@@ -22,15 +23,19 @@ type memberConfig struct {
 	SnapshotEntries  uint64         `json:"snapshotEntries"`
 	LogShards        uint64         `json:"logShards"`
 
+	Insecure bool   `json:"insecure"` // plain text between machines
 	Hostname string `json:"hostname"` // in a namespace of its own, if not empty
 	UID      int    `json:"uid"`      // user to become, if not 0
+
+	// command makes the command that runs the process; nil: one on this machine.
+	command func(program string) *exec.Cmd
 }
 
 func (c *memberConfig) coord() coord.Config {
 	return coord.Config{
 		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Listen: c.Listen,
 		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
-		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second,
+		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
 	}
 }
 
@@ -48,9 +53,21 @@ const (
 	opView     = "view" // zxid and digest
 	opDump     = "dump" // opView with all znodes
 	opSession  = "session"
-	opState    = "state" // of a session
-	opPause    = "pause" // waits until the process was paused, see member.pause
-	opClose    = "close" // the member, in good order
+	opState    = "state"  // of a session
+	opPause    = "pause"  // waits until the process was paused, see member.pause
+	opClose    = "close"  // the member, in good order
+	opRecord   = "record" // tells all changes from the position Data on, see recorder
+	opSkip     = "skip"   // the clock runs ahead by Timeout
+
+	opHold    = "hold"    // the lock at Path, as Key
+	opStill   = "still"   // whether Key is held
+	opGuard   = "guard"   // sets Path to Data if Key is held
+	opRelease = "release" // Key
+	opPut     = "put"     // Data into the queue at Path
+	opTake    = "take"    // an item of the queue at Path, as Key
+	opAck     = "ack"     // Key, and create a sequential Path with Data with it
+	opNack    = "nack"    // Key
+	opLen     = "len"     // of the queue at Path
 )
 
 // A request is one line to a member.
@@ -65,6 +82,7 @@ type request struct {
 	Session string           `json:"session,omitempty"` // empty is the Coordinator's own
 	Timeout time.Duration    `json:"timeout,omitempty"` // of the call or, for opSession, of the session
 	Ops     []request        `json:"ops,omitempty"`
+	Key     string           `json:"key,omitempty"` // the parent's name of what is held
 }
 
 // An outcome is what is known of a request that was sent.
@@ -85,6 +103,8 @@ const (
 	eventFailed     = "failed"     // the Coordinator's context has ended by itself
 	eventOutcome    = "outcome"    // of the request Seq, which was unknown
 	eventClosed     = "closed"     // by opClose
+	eventRecording  = "recording"  // a watch of all begins at Position
+	eventTold       = "told"       // it tells one write, or that there is none up to Position
 )
 
 // A reply is one line from a member: the answer to a request or an event.
@@ -108,6 +128,17 @@ type reply struct {
 	State    coord.SessionState `json:"state,omitempty"` // of the request's session
 	Timeout  time.Duration      `json:"timeout,omitempty"`
 	Guarded  []string           `json:"guarded,omitempty"` // what opPause's attempts came to
+	Fence    coord.ZXID         `json:"fence,omitempty"`
+	Told     []told             `json:"told,omitempty"`
+	Position string             `json:"position,omitempty"`
+}
+
+// A told is one change of one znode.
+type told struct {
+	Type    coord.EventType `json:"type"`
+	Path    string          `json:"path"`
+	Data    string          `json:"data,omitempty"`
+	Version int32           `json:"version,omitempty"`
 }
 
 // A node is one znode of a dump.

@@ -27,6 +27,10 @@ func (e *ensemble) startWorkload(seed uint64, round int) *workload {
 			rng := rand.New(rand.NewPCG(seed, uint64(round)<<16|uint64(i)<<8|uint64(j)))
 			w.wg.Go(func() { w.run(i, rng) })
 		}
+		for j, work := range []func(int, *rand.Rand){w.contend, w.produce, w.consume} {
+			rng := rand.New(rand.NewPCG(seed, uint64(round)<<16|uint64(i)<<8|uint64(100+j)))
+			w.wg.Go(func() { work(i, rng) })
+		}
 	}
 	return w
 }
@@ -36,6 +40,16 @@ func (e *ensemble) startWorkload(seed uint64, round int) *workload {
 func (w *workload) finish() {
 	close(w.stop)
 	w.wg.Wait()
+}
+
+// going reports whether the workload was not stopped.
+func (w *workload) going() bool {
+	select {
+	case <-w.stop:
+		return false
+	default:
+		return true
+	}
 }
 
 // run asks one member. The ticker is the pace: a tree that grows without bound

@@ -1,0 +1,293 @@
+package crashtest_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"coord"
+	"coord/internal/crashtest/lan"
+	"coord/internal/invariants"
+)
+
+var (
+	minutesFlag = flag.Float64("chaos.minutes", 0, "begin no run of TestChaos after so many minutes; 0 makes one short run")
+	reportFlag  = flag.String("chaos.report", "", "where TestChaos writes its report, in Markdown")
+)
+
+// roundsPerRun is how many rounds of faults one ensemble lives through.
+const roundsPerRun = 8
+
+// TestChaos runs ensembles, each with a seed of its own, whose members are processes
+// on hosts of a network of their own, in any weather.
+func TestChaos(t *testing.T) {
+	needsNetworks(t)
+	seed, began, sum := seedOf(t), time.Now(), newReport()
+	defer sum.write(t, *reportFlag)
+	for n := uint64(0); n == 0 || time.Since(began).Minutes() < *minutesFlag; n++ {
+		rounds := roundsPerRun
+		if *minutesFlag == 0 {
+			rounds = 2
+		}
+		if !t.Run(fmt.Sprintf("seed=%d", seed+n), func(t *testing.T) { runChaos(t, seed+n, rounds, sum) }) {
+			t.Errorf("repeat with: go test ./internal/crashtest -run TestChaos -crash.seed=%d -chaos.minutes=1", seed+n)
+			return
+		}
+	}
+}
+
+// needsNetworks skips a test where this process may not make networks.
+func needsNetworks(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("only root may make network namespaces")
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		tb.Skipf("no TUN devices: %v", err)
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		tb.Skipf("no iproute2: %v", err)
+	}
+}
+
+// A chaos is an ensemble on a network, and what befalls it.
+type chaos struct {
+	*ensemble
+	lan   *lan.LAN
+	hosts []*lan.Host
+	rng   *rand.Rand
+}
+
+func newChaos(t *testing.T, seed uint64) *chaos {
+	t.Helper()
+	n := 3
+	if seed%4 == 3 {
+		n = 5
+	}
+	x := &chaos{ensemble: newEnsemble(t, keptDir(t), n), lan: lan.New(seed), rng: rand.New(rand.NewPCG(seed, 1))}
+	t.Cleanup(func() {
+		if err := x.lan.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var members []coord.Member
+	for i := range x.cfgs {
+		h, err := x.lan.Join()
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.hosts = append(x.hosts, h)
+		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: h.Addr().String() + ":7001"})
+	}
+	for i := range x.cfgs {
+		x.cfgs[i].Members, x.cfgs[i].Insecure = members, true
+		x.cfgs[i].command = func(program string) *exec.Cmd { return x.hosts[i].Command(t.Context(), program) }
+		x.cfgs[i].SnapshotEntries = []uint64{150, 500, 5000}[seed%3]
+	}
+	return x
+}
+
+// runChaos is the life of one ensemble.
+func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
+	t.Helper()
+	x := newChaos(t, seed)
+	defer sum.add(x, time.Now())
+	for i := range x.cfgs {
+		x.start(i)
+	}
+	x.awaitReady()
+	x.plant()
+	for round := range rounds {
+		began := time.Now()
+		w := x.startWorkload(seed, round)
+		for range 1 + x.rng.IntN(3) {
+			x.afflict(x.pick())
+		}
+		x.heal()
+		x.awaitReady()
+		nap(x.rng, 300*time.Millisecond)
+		w.finish()
+		if !x.verify(x.rng) {
+			t.Fatalf("round %d failed", round)
+		}
+		t.Logf("round %d: %v", round, time.Since(began).Round(time.Millisecond))
+	}
+	for i := range x.procs {
+		x.stop(i)
+	}
+	x.logs()
+	t.Log(x.tally)
+	x.summary()
+}
+
+// An affliction is something that befalls an ensemble. What it leaves is undone by
+// heal.
+type affliction struct {
+	name   string
+	weight int
+	do     func(x *chaos)
+}
+
+var afflictions = []affliction{
+	{"crash", 6, func(x *chaos) { x.strike(x.rng) }},
+	{"frozen", 4, func(x *chaos) { x.freeze(x.rng.Perm(len(x.hosts))[:1+x.rng.IntN(2)], x.rng) }},
+	{"isolate", 4, func(x *chaos) { x.isolate(x.some()) }},
+	{"isolate leader", 4, func(x *chaos) { x.isolate(x.someLeader()) }},
+	{"mute", 3, func(x *chaos) { x.around(x.some(), true, false, cut) }},
+	{"deafen", 3, func(x *chaos) { x.around(x.someLeader(), false, true, cut) }},
+	{"cut one way", 3, func(x *chaos) { a, b := x.two(); x.lan.SetWeather(a, b, cut) }},
+	{"cut two apart", 4, func(x *chaos) {
+		a, b := x.two()
+		x.lan.SetWeather(a, b, cut)
+		x.lan.SetWeather(b, a, cut)
+	}},
+	{"flap", 3, func(x *chaos) { x.flap(x.some()) }},
+	{"loss", 3, func(x *chaos) { x.everywhere(lan.Weather{Loss: x.rng.Float64() * 0.2}) }},
+	{"delay", 3, func(x *chaos) {
+		x.everywhere(lan.Weather{Delay: x.upTo(150 * time.Millisecond), Jitter: x.upTo(50 * time.Millisecond)})
+	}},
+	{"slow link", 2, func(x *chaos) { x.around(x.some(), true, true, lan.Weather{Rate: 20_000 + x.rng.IntN(200_000)}) }},
+	{"repeats and reorders", 2, func(x *chaos) { x.everywhere(lan.Weather{Duplicate: 0.2, Jitter: x.upTo(10 * time.Millisecond)}) }},
+	{"damage", 3, func(x *chaos) { x.everywhere(lan.Weather{Damage: x.rng.Float64() * 0.05}) }},
+	{"all at once", 3, func(x *chaos) {
+		x.everywhere(lan.Weather{
+			Delay: x.upTo(20 * time.Millisecond), Jitter: x.upTo(20 * time.Millisecond), Loss: 0.05, Duplicate: 0.05, Damage: 0.01,
+		})
+		x.strike(x.rng)
+	}},
+	{"isolate and crash", 3, func(x *chaos) {
+		x.isolate(x.some())
+		x.strike(x.rng)
+	}},
+	{"clock jump", 2, func(x *chaos) { x.jump(x.rng.IntN(len(x.hosts))) }},
+}
+
+var cut = lan.Weather{Cut: true}
+
+func (x *chaos) pick() affliction {
+	sum := 0
+	for _, a := range afflictions {
+		sum += a.weight
+	}
+	n := x.rng.IntN(sum)
+	for _, a := range afflictions {
+		if n -= a.weight; n < 0 {
+			return a
+		}
+	}
+	panic("unreachable")
+}
+
+// afflict does one thing, lets it last, and sometimes undoes it.
+func (x *chaos) afflict(a affliction) {
+	x.l.note(map[string]any{"affliction": a.name, "at": x.l.now()})
+	if a.name != "crash" && a.name != "frozen" { // which count themselves
+		x.count(a.name)
+	}
+	a.do(x)
+	nap(x.rng, 3*time.Second)
+	if x.rng.IntN(2) == 0 {
+		x.heal()
+	}
+}
+
+// heal makes the weather fine. Whatever else is done to members undoes itself.
+func (x *chaos) heal() { x.lan.Clear() }
+
+func (x *chaos) some() *lan.Host { return x.hosts[x.rng.IntN(len(x.hosts))] }
+
+func (x *chaos) someLeader() *lan.Host {
+	if i := x.leader(); i >= 0 {
+		return x.hosts[i]
+	}
+	return x.some()
+}
+
+func (x *chaos) two() (a, b *lan.Host) {
+	p := x.rng.Perm(len(x.hosts))
+	return x.hosts[p[0]], x.hosts[p[1]]
+}
+
+func (x *chaos) upTo(most time.Duration) time.Duration {
+	return time.Duration(x.rng.Int64N(int64(most)))
+}
+
+// around sets the weather of what a host sends, hears, or both.
+func (x *chaos) around(h *lan.Host, sent, heard bool, w lan.Weather) {
+	for _, other := range x.hosts {
+		if other == h {
+			continue
+		}
+		if sent {
+			x.lan.SetWeather(h, other, w)
+		}
+		if heard {
+			x.lan.SetWeather(other, h, w)
+		}
+	}
+}
+
+func (x *chaos) isolate(h *lan.Host) { x.around(h, true, true, cut) }
+
+func (x *chaos) everywhere(w lan.Weather) {
+	for _, h := range x.hosts {
+		x.around(h, true, false, w)
+	}
+}
+
+// flap cuts a host off and has it back, again and again.
+func (x *chaos) flap(h *lan.Host) {
+	for range 2 + x.rng.IntN(5) {
+		x.around(h, x.rng.IntN(3) > 0, x.rng.IntN(3) > 0, cut)
+		nap(x.rng, 2*electionTimeout)
+		x.heal()
+		nap(x.rng, electionTimeout/2)
+	}
+}
+
+// jump has the clock of a member's process run ahead, as after its machine was
+// suspended. What is said of how long sessions live is then not true of the
+// ensemble's sessions, for that member may be the one that measures.
+func (x *chaos) jump(i int) {
+	x.l.excuse()
+	_, _ = x.proc(i).call(request{Op: opSkip, Timeout: x.upTo(time.Minute)})
+	x.l.excuse()
+}
+
+// A report is about all runs of a TestChaos.
+type report struct {
+	began    time.Time
+	runs     int
+	faults   map[string]int
+	packets  lan.Stats
+	entries  map[outcome]int
+	numbers  map[string]int
+	rejected bool
+}
+
+func newReport() *report {
+	return &report{began: time.Now(), faults: map[string]int{}, entries: map[outcome]int{}, numbers: map[string]int{}}
+}
+
+// add adds a run that has ended.
+func (r *report) add(x *chaos, began time.Time) {
+	r.runs++
+	r.packets = r.packets.Plus(x.lan.Stats())
+	for what, n := range x.tally {
+		r.faults[what] += n
+	}
+	for _, e := range x.l.entries {
+		r.entries[e.Outcome]++
+	}
+	for what, n := range x.numbers() {
+		r.numbers[what] += n
+	}
+	r.rejected = r.rejected || x.t.Failed()
+	if invariants.Enabled {
+		r.numbers["seconds under the race detector"] += int(time.Since(began).Seconds())
+	}
+}

@@ -1,0 +1,126 @@
+package crashtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"coord"
+	"coord/recipes"
+)
+
+// recipe executes what goes through package recipes.
+func (m *member) recipe(ctx context.Context, r *request, p *reply) error {
+	switch r.Op {
+	case opHold:
+		h, err := recipes.Lock(ctx, m.session(r.Session), r.Path)
+		if err == nil {
+			p.Fence = h.Fence()
+			keepAs(m, m.held, r.Key, h)
+		}
+		return err
+	case opStill:
+		return as(m, m.held, r.Key).Check()
+	case opGuard:
+		results, err := m.c.Multi(ctx, as(m, m.held, r.Key).Guard(), coord.SetDataOp(r.Path, []byte(r.Data)))
+		if err == nil {
+			p.Stat = &results[1].Stat
+		}
+		return err
+	case opRelease:
+		return as(m, m.held, r.Key).Release(ctx)
+	}
+	return m.queue(ctx, r, p)
+}
+
+// queue executes what goes through a queue.
+func (m *member) queue(ctx context.Context, r *request, p *reply) (err error) {
+	q := recipes.NewQueue(m.c, r.Path, coord.JSON[string]())
+	switch r.Op {
+	case opPut:
+		return q.Put(ctx, r.Data)
+	case opTake:
+		d, err := q.Take(ctx, m.session(r.Session))
+		if err == nil {
+			p.Data, p.Fence = d.Value, d.Fence()
+			keepAs(m, m.taken, r.Key, d)
+		}
+		return err
+	case opAck:
+		return as(m, m.taken, r.Key).Ack(ctx, coord.CreateOp(r.Path, []byte(r.Data), coord.PersistentSequential))
+	case opNack:
+		return as(m, m.taken, r.Key).Nack(ctx, 0)
+	case opLen:
+		n, err := q.Len(ctx, coord.Linearizable())
+		p.Value = int64(n)
+		return err
+	}
+	return m.inspect(ctx, r, p)
+}
+
+// keepAs keeps what the parent will ask for by a key; as returns it.
+func keepAs[T any](m *member, all map[string]T, key string, v T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all[key] = v
+}
+
+func as[T any](m *member, all map[string]T, key string) T {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return all[key]
+}
+
+// record tells the parent of every change, until the process ends.
+func (m *member) record(from coord.Position) {
+	for m.c.Context().Err() == nil {
+		watch, err := m.c.Watch(context.Background(), "/", coord.Subtree, coord.WithData(), coord.WithProgress(), coord.From(from))
+		if err == nil {
+			m.out <- reply{Event: eventRecording, Position: from.String()}
+			from, err = m.tellAll(watch, from)
+		}
+		if compacted, ok := errors.AsType[*coord.CompactedError](err); ok {
+			from = compacted.Oldest
+		}
+	}
+}
+
+// tellAll tells what a watch does, whole writes only, and returns where it has
+// ended and why.
+func (m *member) tellAll(watch *coord.Watch, from coord.Position) (coord.Position, error) {
+	var write []told
+	for ev, err := range watch.Events() {
+		if err != nil {
+			return from, err
+		}
+		if ev.Type != coord.Progress {
+			write = append(write, told{Type: ev.Type, Path: ev.Path, Data: string(ev.Data), Version: ev.Stat.Version})
+			ev.Position = watch.Position()
+		}
+		if !whole(ev.Position) {
+			continue
+		}
+		from = ev.Position
+		m.out <- reply{Event: eventTold, ZXID: zxidOf(from), Position: from.String(), Told: write}
+		write = nil
+	}
+	return from, nil
+}
+
+// whole reports whether all of a write lies before a Position, and zxidOf returns
+// which one. A Position is opaque to users; this is a test.
+func whole(p coord.Position) bool { return !strings.Contains(p.String(), "+") }
+
+func zxidOf(p coord.Position) coord.ZXID {
+	_, at, ok := strings.Cut(p.String(), ":")
+	if !ok {
+		return 0
+	}
+	at, _, _ = strings.Cut(at, "+")
+	z, err := coord.ParseZXID(at)
+	if err != nil {
+		panic(fmt.Sprintf("position %v: %v", p, err)) // the parent shows how this process ended
+	}
+	return z
+}
