@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -545,6 +546,41 @@ func TestOutcomesOfAClosedProcessStayUnknown(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRequestsAreNotLargerThanCounted encodes requests with much of everything: a batch
+// that is larger than was counted could be one that no log takes.
+func TestRequestsAreNotLargerThanCounted(t *testing.T) {
+	var ids []ID
+	var acl []ACL
+	for i := range maxIdentities {
+		ids = append(ids, ID{strings.Repeat("s", maxSchemeBytes), strings.Repeat("i", maxIDBytes-i)})
+		acl = append(acl, ACL{1<<32 - 1, ids[i]})
+	}
+	set := settings{superDigest: strings.Repeat("d", maxIDBytes), defaultACL: acl, maxDataBytes: 1 << 62, minSessionTimeoutMS: 1 << 62, maxSessionTimeoutMS: 1 << 62}
+	for range maxSchemes {
+		set.schemes = append(set.schemes, strings.Repeat("s", maxSchemeBytes))
+	}
+	requests := []request{
+		{kind: requestSettings, change: &settingsChange{set, set}},
+		{kind: requestSetTemplate, template: &template{path: strings.Repeat("/p", 2000), list: acl}},
+		{kind: requestSetUser, user: &user{name: strings.Repeat("n", maxUserNameBytes), hash: conceal(strings.Repeat("h", maxHashBytes))}},
+		writeOf(op{kind: opCreate, path: strings.Repeat("/p", 2000), data: make([]byte, 1000), acl: acl, czxid: 1 << 63, ttlMS: 1 << 62}),
+	}
+	for _, cmd := range goldenCommands() {
+		if cmd.batch != nil {
+			requests = append(requests, cmd.batch.requests...)
+		}
+	}
+	for i := range requests {
+		r := &requests[i]
+		r.session, r.generation, r.timeMS, r.identities = 1<<63, 1<<63, 1<<62, ids
+		e := newEncoder()
+		e.request(r)
+		if counted := requestBytes(r); counted < int64(e.buf.Len()) {
+			t.Errorf("a request of kind %d has %d bytes, and %d are counted", r.kind, e.buf.Len(), counted)
+		}
+	}
 }
 
 // What waits in front of the log is bounded, and so is each batch of it, in requests

@@ -35,6 +35,7 @@ const (
 	maxSilencesPerTouch = 1 << 16
 
 	requestOverhead = 96 // encoded bytes of a request beside its paths and data, about
+	idOverhead      = 8  // encoded bytes of an identity beside its texts, at most
 )
 
 // A pending is one caller's request on its way through the log.
@@ -200,6 +201,9 @@ func (p *proposer) withdraw(q *pending) bool {
 // requestBytes estimates the encoded size of r.
 func requestBytes(r *request) int64 {
 	n := int64(requestOverhead)
+	for _, id := range r.identities {
+		n += int64(len(id.Scheme)+len(id.ID)) + idOverhead
+	}
 	for i := range r.ops {
 		o := &r.ops[i]
 		n += int64(len(o.path)+len(o.data)) + requestOverhead
@@ -215,7 +219,7 @@ func requestBytes(r *request) int64 {
 		n += int64(len(r.template.path)) + aclBytes(r.template.list)
 	}
 	if r.change != nil {
-		n += aclBytes(r.change.from.defaultACL) + aclBytes(r.change.to.defaultACL) + 2*maxSchemes*maxSchemeBytes
+		n += settingsBytes(&r.change.from) + settingsBytes(&r.change.to)
 	}
 	return n + int64(len(r.expiries))*32
 }
@@ -224,6 +228,14 @@ func aclBytes(list []ACL) int64 {
 	n := int64(0)
 	for _, a := range list {
 		n += int64(len(a.ID.Scheme)+len(a.ID.ID)) + 16
+	}
+	return n
+}
+
+func settingsBytes(set *settings) int64 {
+	n := aclBytes(set.defaultACL) + int64(len(set.superDigest)) + requestOverhead
+	for _, scheme := range set.schemes {
+		n += int64(len(scheme)) + idOverhead
 	}
 	return n
 }
