@@ -53,7 +53,11 @@ func (c *Coordinator) SetUser(ctx context.Context, name, password string) error 
 //
 // Errors: [ErrNoUser], and those of every write, see [Client].
 func (c *Coordinator) RemoveUser(ctx context.Context, name string) error {
-	if err := c.govern(ctx, request{kind: requestRemoveUser, user: &user{name: name}}); err != nil {
+	err := error(ErrNoUser)
+	if validUserName(name) { // any other name, however long, is nobody's
+		err = c.govern(ctx, request{kind: requestRemoveUser, user: &user{name: name}})
+	}
+	if err != nil {
 		return &OpError{Op: "removeUser", Err: err, Detail: userNameFault(name)}
 	}
 	return nil
@@ -107,7 +111,7 @@ func (c *Coordinator) authenticateUser(ctx context.Context, credential []byte) (
 	if err != nil {
 		return nil, err
 	}
-	name, password, _ := strings.Cut(string(credential), ":")
+	name, password, named := strings.Cut(string(credential), ":")
 	u, exists := s.users.get(name)
 	hash := c.hashing.nobodys
 	if exists {
@@ -118,6 +122,8 @@ func (c *Coordinator) authenticateUser(ctx context.Context, credential []byte) (
 	switch {
 	case err != nil:
 		return nil, err
+	case !named: // what there is may be the password
+		return nil, fmt.Errorf("%w: the credential is not of the form name:password", ErrAuthFailed)
 	case !exists || !matches || fault != "":
 		return nil, fmt.Errorf("%w: user %q", ErrAuthFailed, cutText(name))
 	}
