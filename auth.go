@@ -71,7 +71,8 @@ func (s *Session) ids() []ID {
 //	        contact with a quorum, and takes a slow hash, of which the member makes
 //	        few at a time: many logins at once wait for each other.
 //	digest  user:password of a client of ZooKeeper, see [DigestID]. It also grants
-//	        "super" if it is the one of [Config.SuperDigest].
+//	        "super" if it is the one of [Settings.SuperDigest]; one of that user
+//	        needs contact with a quorum.
 //	ip      adds nothing: whoever opened the session has said from where.
 //
 // and those of [Config.Authenticators].
@@ -203,7 +204,13 @@ func (s *Session) authenticateDigest(ctx context.Context, credential string) ([]
 		return proved, nil
 	}
 	err := s.c.logins.attempt(ctx, s.caller(), func() error {
-		if subtle.ConstantTimeCompare([]byte(id.ID), []byte(super)) == 0 {
+		// What is granted stays, so a digest that was replaced anywhere must not count
+		// on a member that has not heard of it.
+		st, err := s.c.root.readable(ctx, readOptions{linearizable: true})
+		switch {
+		case err != nil:
+			return err
+		case subtle.ConstantTimeCompare([]byte(id.ID), []byte(st.settings.superDigest)) == 0:
 			return ErrAuthFailed
 		}
 		proved = append(proved, ID{Scheme: schemeSuper})
@@ -269,8 +276,10 @@ func (o *SessionOptions) identities() ([]ID, error) {
 			return wrong("[%d]: nobody has an identity of the scheme %q", i, id.Scheme)
 		case id.Scheme == schemeUser && !validUserName(id.ID):
 			return wrong("[%d]: %s", i, userNameFault(id.ID))
-		case len(id.ID) > maxIDBytes || len(id.Scheme) > maxSchemeBytes:
-			return wrong("[%d] has %d bytes, the limit is %d", i, max(len(id.ID), len(id.Scheme)), maxIDBytes)
+		case len(id.Scheme) > maxSchemeBytes:
+			return wrong("[%d] has a scheme of %d bytes, the limit is %d", i, len(id.Scheme), maxSchemeBytes)
+		case len(id.ID) > maxIDBytes:
+			return wrong("[%d] has %d bytes, the limit is %d", i, len(id.ID), maxIDBytes)
 		}
 	}
 	return append([]ID{}, o.Identities...), nil

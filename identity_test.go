@@ -179,9 +179,16 @@ func TestSessionOptionsIdentities(t *testing.T) {
 			{External: true, Identities: []coord.ID{{Scheme: "auth"}}},
 			{External: true, Identities: []coord.ID{{}}},
 			{External: true, Identities: []coord.ID{{Scheme: "ip", ID: strings.Repeat("1", 1025)}}},
+			{External: true, Identities: []coord.ID{{Scheme: strings.Repeat("s", 65), ID: "x"}}},
 		} {
-			if _, err := c.NewSession(t.Context(), o); !errors.Is(err, coord.ErrBadArguments) {
+			_, err := c.NewSession(t.Context(), o)
+			if !errors.Is(err, coord.ErrBadArguments) {
 				t.Errorf("NewSession(%.100v) = %v", o, err)
+			}
+			for number, limit := range map[string]string{"1025": "1024", "65": "64"} {
+				if strings.Contains(err.Error(), number) && !strings.Contains(err.Error(), "the limit is "+limit) {
+					t.Errorf("NewSession(%.100v) = %v, want that it names %s", o, err, limit)
+				}
 			}
 		}
 		ids := from("10.0.0.1")

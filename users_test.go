@@ -306,6 +306,18 @@ func TestBadUsers(t *testing.T) {
 		}
 	}
 	login(t, s, "eve:"+password)
+	view, err := c.View(t.Context(), coord.Linearizable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "a:b", "\xff", strings.Repeat("e", 256), strings.Repeat("e", 1<<20)} {
+		if err := c.RemoveUser(t.Context(), name); !errors.Is(err, coord.ErrNoUser) || !strings.Contains(err.Error(), "255 bytes") || len(err.Error()) > 500 {
+			t.Errorf("RemoveUser(%.20q) = %.600v, want ErrNoUser", name, err)
+		}
+	}
+	if after, err := c.View(t.Context(), coord.Linearizable()); err != nil || after.ZXID() != view.ZXID() {
+		t.Errorf("names of nobody were proposed: zxid %v behind %v, %v", after.ZXID(), view.ZXID(), err)
+	}
 	if _, err := c.NewSession(t.Context(), coord.SessionOptions{External: true, Identities: []coord.ID{{Scheme: "user", ID: "eve:0x1"}}}); !errors.Is(err, coord.ErrBadArguments) {
 		t.Errorf("NewSession for a user with a colon = %v, want ErrBadArguments", err)
 	}
@@ -408,6 +420,36 @@ func TestGuessingTheSuperUserIsSlowed(t *testing.T) {
 	}, coordtest.WithConfig(func(c *coord.Config) { c.SuperDigest = super.ID }))
 }
 
+// TestOldSuperUserIsNobody asks a member that has not heard that the digest of the super
+// user is another: what it granted would stay.
+func TestOldSuperUserIsNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		mustCreate(t, e.Leader(t.Context()), "/members", "")
+		late := e.Follower(t.Context())
+		s := external(t, late)
+		e.Isolate(late)
+		changeSettings(t, e.Leader(t.Context()), func(s *coord.Settings) { s.SuperDigest = coord.DigestID("root:new").ID })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.AddAuth(ctx, "digest", []byte("root:old")); !errors.Is(err, context.DeadlineExceeded) || len(s.Identities()) != 0 {
+			t.Errorf("AddAuth = %v, want that its context ended; Identities = %v", err, s.Identities())
+		}
+		if err := s.AddAuth(t.Context(), "digest", []byte("u:p")); err != nil {
+			t.Errorf("AddAuth of a digest of another name = %v", err)
+		}
+		e.Heal()
+		for _, test := range []struct {
+			password string
+			reads    bool
+		}{{"old", false}, {"new", true}} {
+			s := external(t, late)
+			if err := s.AddAuth(t.Context(), "digest", []byte("root:"+test.password)); err != nil || mayRead(t, s, "/members") != test.reads {
+				t.Errorf("with the %s digest, %v, reads: %v, want %v", test.password, err, !test.reads, test.reads)
+			}
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) { c.SuperDigest = coord.DigestID("root:old").ID }))
+}
+
 // A lockedBuffer is a log that many write to.
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -439,6 +481,7 @@ func TestPasswordsAreNotLogged(t *testing.T) {
 	for _, scheme := range []string{"user", "unknown", "digest"} {
 		_ = external(t, c).AddAuth(t.Context(), scheme, []byte("eve:planted-secret-2"))
 	}
+	_ = external(t, c).AddAuth(t.Context(), "user", []byte("planted-secret-without-a-name"))
 	if err := c.RemoveUser(t.Context(), "eve"); err != nil {
 		t.Fatal(err)
 	}
