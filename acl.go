@@ -118,7 +118,7 @@ func (set *settings) normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 			continue
 		}
 		expanded := false
-		for _, id := range proved(identities) {
+		for _, id := range set.proved(identities) {
 			if !add(ACL{a.Perms, id}) {
 				return nil, ErrInvalidACL
 			}
@@ -132,15 +132,18 @@ func (set *settings) normalizeACL(list []ACL, identities []ID) ([]ACL, Code) {
 }
 
 // proved returns those identities of a caller that "auth" stands for, as an ACL names
-// them: not where it calls from, and not what it was merely granted.
-func proved(identities []ID) []ID {
+// them: not where it calls from, not what it was merely granted, and none that no ACL
+// could name, such as one of a plug-in whose scheme is no setting: nobody would get at
+// what it was made the owner of.
+func (set *settings) proved(identities []ID) []ID {
 	if identities == nil {
 		return []ID{member}
 	}
 	var out []ID
 	for _, id := range identities {
-		if id.Scheme != schemeIP && id.Scheme != schemeSuper {
-			out = append(out, id.inACL())
+		id = id.inACL()
+		if id.Scheme != schemeIP && (id.Scheme == schemeAuth || set.validACLID(id)) {
+			out = append(out, id)
 		}
 	}
 	return out

@@ -35,6 +35,9 @@ func TestNormalizeACL(t *testing.T) {
 		{"auth without identities", []ACL{{PermRead, ID{"auth", ""}}}, nobody, nil},
 		{"auth without a proved one", []ACL{{PermRead, ID{"auth", ""}}}, caller[:1], nil},
 		{"auth of the one who may do everything", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"super", ""}}, nil},
+		{"auth of a plug-in that is no setting, and others", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"ldap", "c"}, {"sasl", "d"}, u}, []ACL{{PermRead, u}}},
+		{"auth of a plug-in that is no setting", []ACL{{PermRead, ID{"auth", ""}}}, []ID{{"ldap", "c"}}, nil},
+		{"auth of a template", []ACL{{PermRead, ID{"auth", "x"}}}, []ID{{Scheme: "auth"}}, []ACL{{PermRead, ID{"auth", ""}}}},
 		{"one bad entry", []ACL{{PermRead, anyone}, {PermRead, ID{"world", "bob"}}}, caller, nil},
 	} {
 		set := settings{schemes: []string{"jwt"}}
