@@ -170,6 +170,30 @@ func TestRateOfBytes(t *testing.T) {
 	}, coordtest.WithConfig(func(c *coord.Config) { c.SessionLimits.BytesPerSecond = 100_000; c.SessionLimits.ByteBurst = 64 << 10 }))
 }
 
+// TestRefusedResumeIsAudited resumes a session more often than an identity may.
+func TestRefusedResumeIsAudited(t *testing.T) {
+	log, events := auditLog()
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Leader(t.Context())
+		s := external(t, c)
+		for i := range 2 {
+			_, err := c.Resume(t.Context(), s.Token(), coord.SessionOptions{External: true, Identities: from("10.0.0.1")})
+			if want := i > 0; errors.Is(err, coord.ErrLimitExceeded) != want {
+				t.Errorf("resume %d = %v, want over the limit: %v", i+1, err, want)
+			}
+		}
+		all := events()
+		if last := all[len(all)-1]; len(all) != 3 || last["act"] != "resume session" || last["outcome"] != "refused" {
+			t.Errorf("%d events, the last of them %v; want 3, and that a resume was refused", len(all), last)
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) {
+		c.AuditLogger = log
+		c.IdentityLimits = func(coord.ID) (coord.Limits, bool) {
+			return coord.Limits{WritesPerSecond: 0.001, WriteBurst: 1}, true
+		}
+	}))
+}
+
 // TestIdentityHasLimitsTogether has the sessions of one identity draw on one account,
 // that of a session which shows the credential later included.
 func TestIdentityHasLimitsTogether(t *testing.T) {

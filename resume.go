@@ -54,18 +54,25 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 	if err != nil {
 		return fail(err, "")
 	}
-	m := c.ledger.newMeter(c.root, &o, ids)
-	if err = c.payForSession(ctx, m); err != nil {
-		m.leave()
-		return fail(err, "")
-	}
-	s, err := c.root.resume(ctx, c, t, o.Timeout, ids, m)
+	s, err := c.resumeFor(ctx, t, &o, ids)
 	c.auditResult(actResumeSession, err, slog.String("session", t.session.String()), auditIDs(ids))
 	if err != nil {
-		m.leave()
 		return fail(err, "")
 	}
 	return s, nil
+}
+
+// resumeFor takes a session over for somebody who has these identities, and pays for
+// that.
+func (c *Coordinator) resumeFor(ctx context.Context, t Token, o *SessionOptions, ids []ID) (s *Session, err error) {
+	m := c.ledger.newMeter(c.root, o, ids)
+	if err = c.payForSession(ctx, m); err == nil {
+		s, err = c.root.resume(ctx, c, t, o.Timeout, ids, m)
+	}
+	if err != nil {
+		m.leave()
+	}
+	return s, err
 }
 
 // payForSession waits for the turn of a resume, at most for the operation timeout.
