@@ -210,7 +210,7 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
 	for i := range ops {
 		list[i] = ops[i].op
 		list[i].data = bytes.Clone(list[i].data)
-		if err := s.checkOp(&list[i]); err != nil {
+		if err := s.checkOp(ctx, &list[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -289,7 +289,7 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 // write executes one operation.
 func (s *Session) write(ctx context.Context, o op) (opResult, error) {
 	o.data = bytes.Clone(o.data)
-	if err := s.checkOp(&o); err != nil {
+	if err := s.checkOp(ctx, &o); err != nil {
 		return opResult{}, err
 	}
 	res, err := s.submit(ctx, request{kind: requestWrite, ops: []op{o}})
@@ -322,16 +322,12 @@ func (s *Session) detail(o *op, answer opResult) string {
 
 // checkOp finds what is wrong with an operation before it is proposed. The
 // ensemble checks it again; here the error can name the value and the limit.
-func (s *Session) checkOp(o *op) error {
+func (s *Session) checkOp(ctx context.Context, o *op) error {
 	if _, known := opNames[o.kind]; !known {
 		return &OpError{Op: "multi", Err: ErrBadArguments, Detail: "an operation is the zero Op"}
 	}
-	set := s.c.root.state().settings
-	if set.maxDataBytes > 0 && int64(len(o.data)) > set.maxDataBytes {
-		return &OpError{
-			Op: o.kind.String(), Path: o.path, Err: ErrTooLarge,
-			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", len(o.data), set.maxDataBytes),
-		}
+	if err := s.checkData(ctx, o); err != nil {
+		return err
 	}
 	if fault := aclFault(o.acl); fault != "" {
 		return &OpError{Op: o.kind.String(), Path: o.path, Err: ErrInvalidACL, Detail: fault}
@@ -340,6 +336,28 @@ func (s *Session) checkOp(o *op) error {
 		return &OpError{
 			Op: o.kind.String(), Path: o.path, Err: ErrBadArguments,
 			Detail: fmt.Sprintf("path of %d bytes, the limit is %d", len(o.path), maxPathBytes),
+		}
+	}
+	return nil
+}
+
+// checkData refuses data that the settings refuse. If those that are known here do, it
+// asks the ensemble: another member may have changed them.
+func (s *Session) checkData(ctx context.Context, o *op) error {
+	st, bytes := s.c.root.state(), int64(len(o.data))
+	if !st.started() || bytes <= st.settings.maxDataBytes {
+		return nil
+	}
+	if bytes <= maxMaxDataBytes {
+		var err error
+		if st, err = s.read(ctx, o.kind.String(), o.path, readOptions{linearizable: true}); err != nil {
+			return err
+		}
+	}
+	if most := st.settings.maxDataBytes; bytes > most {
+		return &OpError{
+			Op: o.kind.String(), Path: o.path, Err: ErrTooLarge,
+			Detail: fmt.Sprintf("%d bytes of data, the limit is %d", bytes, most),
 		}
 	}
 	return nil

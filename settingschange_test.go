@@ -211,6 +211,40 @@ func TestBadSettings(t *testing.T) {
 	}
 }
 
+// TestRaisedLimitHoldsEverywhere writes through a member that has not heard that the
+// limit on data was raised, and through one that hears of nothing.
+func TestRaisedLimitHoldsEverywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		late := e.Follower(t.Context())
+		e.Isolate(late)
+		changeSettings(t, e.Leader(t.Context()), func(s *coord.Settings) { s.MaxDataBytes = 20 })
+		if n := late.Settings().MaxDataBytes; n != 10 {
+			t.Fatalf("the member that hears of nothing knows MaxDataBytes %d", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		ops := []coord.Op{coord.CreateOp("/b", make([]byte, 20))}
+		if _, err := late.Multi(ctx, ops...); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, coord.ErrUnknownOutcome) {
+			t.Errorf("Multi = %v, want that its context ended", err)
+		}
+		if _, _, err := late.Create(ctx, "/c", make([]byte, 16<<20+1)); !errors.Is(err, coord.ErrTooLarge) {
+			t.Errorf("Create of what no setting allows = %v, want ErrTooLarge", err)
+		}
+		done := make(chan error)
+		go func() {
+			_, _, err := late.Create(t.Context(), "/a", make([]byte, 20))
+			done <- err
+		}()
+		e.Heal()
+		if err := <-done; err != nil {
+			t.Errorf("Create = %v", err)
+		}
+		if _, _, err := late.Create(t.Context(), "/c", make([]byte, 21)); !errors.Is(err, coord.ErrTooLarge) || !strings.Contains(err.Error(), "21 bytes of data, the limit is 20") {
+			t.Errorf("Create = %v, want ErrTooLarge that names the limit", err)
+		}
+	}, coordtest.WithConfig(func(c *coord.Config) { c.MaxDataBytes = 10 }))
+}
+
 // TestSettingsUnknownOutcome cuts the member off that was asked to change settings.
 func TestSettingsUnknownOutcome(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
