@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -239,6 +240,85 @@ func TestCommandVersions(t *testing.T) {
 	}
 }
 
+// listFrame returns the frame of a list of n elements.
+func listFrame(kind uint8, n int, encode func(e *encoder, i int)) []byte {
+	e := newEncoder()
+	e.array(2)
+	e.kind(kind)
+	e.array(n)
+	for i := range n {
+		encode(e, i)
+	}
+	return bytes.Clone(e.buf.Bytes())
+}
+
+// snapshotWith returns a snapshot that has other frames of one kind, with so many
+// elements, and is right in everything else.
+func snapshotWith(frames []testFrame, kind uint8, elements int, others ...[]byte) []byte {
+	var payloads [][]byte
+	for i, f := range frames {
+		switch {
+		case f.payload[1] != kind:
+			payloads = append(payloads, f.payload)
+		case frames[i-1].payload[1] != kind:
+			payloads = append(payloads, others...)
+		}
+	}
+	counted := []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate, 0} // as the end frame does, and the checksum
+	last := len(payloads) - 1
+	d, e := newDecoder(payloads[last]), newEncoder()
+	d.array(len(counted) + 1)
+	e.array(len(counted) + 1)
+	e.kind(uint8(d.small(frameEnd)))
+	for _, of := range counted {
+		n := d.uint()
+		if of == kind {
+			n = uint64(elements)
+		}
+		e.uint(n)
+	}
+	payloads[last] = bytes.Clone(e.buf.Bytes())
+	return joinFrames(payloads...)
+}
+
+// TestSnapshotHasNothingTwice reads snapshots in which a member, a session, a user or a
+// template is twice and counted so: one of the two would be lost.
+func TestSnapshotHasNothingTwice(t *testing.T) {
+	s := goldenState()
+	frames := framesOf(snapshotOf(t, s.freeze()))
+	element := map[uint8]func(*encoder){}
+	for ses := range s.sessions.byID.all() {
+		element[frameSessions] = func(e *encoder) { e.session(ses) }
+	}
+	for u := range s.users.byName.all() {
+		element[frameUsers] = func(e *encoder) { e.user(u) }
+	}
+	for kind, encode := range element {
+		for n := 1; n <= 2; n++ {
+			list := listFrame(kind, n, func(e *encoder, _ int) { encode(e) })
+			if _, err := readBytes(snapshotWith(frames, kind, n, list)); (err == nil) != (n == 1) || err != nil && !errors.Is(err, errMalformed) {
+				t.Errorf("readSnapshot with the same element %d times in a frame of kind %d = %v", n, kind, err)
+			}
+		}
+	}
+	for _, kind := range []uint8{frameMember, frameTemplate} {
+		for _, f := range frames {
+			if f.payload[1] != kind {
+				continue
+			}
+			for n := 1; n <= 2; n++ {
+				if _, err := readBytes(snapshotWith(frames, kind, n, slices.Repeat([][]byte{f.payload}, n)...)); (err == nil) != (n == 1) || err != nil && !errors.Is(err, errMalformed) {
+					t.Errorf("readSnapshot with the same frame of kind %d %d times = %v", kind, n, err)
+				}
+			}
+			element[kind] = nil
+		}
+	}
+	if len(element) != 4 {
+		t.Errorf("elements of %d kinds were tried, want 4", len(element))
+	}
+}
+
 // TestSnapshotOrder builds snapshots whose checksums are right and whose content is
 // not.
 func TestSnapshotOrder(t *testing.T) {
@@ -263,16 +343,12 @@ func TestSnapshotOrder(t *testing.T) {
 		}
 	}
 	znodes := func(items ...treeItem) []byte {
-		e := newEncoder()
-		e.array(2)
-		e.kind(frameNodes)
-		e.array(len(items))
-		for _, it := range items {
-			e.znode(it.key, it.node, 0)
-		}
-		return bytes.Clone(e.buf.Bytes())
+		return listFrame(frameNodes, len(items), func(e *encoder, i int) { e.znode(items[i].key, items[i].node, 0) })
 	}
 	item := func(key string, children int32) treeItem { return treeItem{treeKey(key), &znode{children: children}} }
+	if _, err := readBytes(snapshotWith(frames, frameNodes, 3, znodes(item("", 2), item("\x00a", 0), item("\x00b", 0)))); err != nil {
+		t.Errorf("readSnapshot of other znodes = %v", err)
+	}
 	for name, items := range map[string][]treeItem{
 		"no root":            {item("\x00a", 0)},
 		"out of order":       {item("", 2), item("\x00b", 0), item("\x00a", 0)},
@@ -286,15 +362,7 @@ func TestSnapshotOrder(t *testing.T) {
 		"invalid path":       {item("", 1), item("\x00..", 0)},
 		"key without a name": {item("", 1), item("\x01a", 0)},
 	} {
-		e := newEncoder()
-		e.array(6)
-		e.kind(frameEnd)
-		for _, n := range []int{3, 4, 2, len(items), 0} {
-			e.uint(uint64(n))
-		}
-		p := payloads()
-		first := len(p) - 2 // the only frame of znodes
-		if _, err := readBytes(joinFrames(append(p[:first:first], znodes(items...), bytes.Clone(e.buf.Bytes()))...)); !errors.Is(err, errMalformed) {
+		if _, err := readBytes(snapshotWith(frames, frameNodes, len(items), znodes(items...))); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: readSnapshot = %v, want errMalformed", name, err)
 		}
 	}
