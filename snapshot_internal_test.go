@@ -319,6 +319,35 @@ func TestSnapshotHasNothingTwice(t *testing.T) {
 	}
 }
 
+// TestSnapshotEnd reads snapshots of whole frames that are not as the end frame says.
+func TestSnapshotEnd(t *testing.T) {
+	image := snapshotOf(t, goldenState().freeze())
+	frames := framesOf(image)
+	of := map[uint8][][]byte{}
+	for i, f := range frames {
+		kind := f.payload[1]
+		if before := of[kind]; kind == frameMember && before != nil {
+			// The same frames in another order, which would be the same state.
+			swapped := slices.Concat(image[:frames[i-1].at], image[f.at:f.end], image[frames[i-1].at:f.at], image[f.end:])
+			if _, err := readBytes(swapped); !errors.Is(err, errMalformed) {
+				t.Errorf("readSnapshot with frames %d and %d exchanged and another checksum of all = %v, want errMalformed", i-1, i, err)
+			}
+		}
+		of[kind] = append(of[kind], f.payload)
+	}
+	for _, kind := range []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate} {
+		if _, err := readBytes(snapshotWith(frames, kind, 1000, of[kind]...)); !errors.Is(err, errMalformed) {
+			t.Errorf("readSnapshot with another number of elements of kind %d = %v, want errMalformed", kind, err)
+		}
+	}
+	if _, err := readBytes(snapshotWith(frames, frameNodes, 0)); !errors.Is(err, errMalformed) {
+		t.Errorf("readSnapshot of a group that has started and has no root = %v, want errMalformed", err)
+	}
+	if _, err := readSnapshot(rootGroup+1, bytes.NewReader(image), nil); !errors.Is(err, errMalformed) {
+		t.Errorf("readSnapshot of another group = %v, want errMalformed", err)
+	}
+}
+
 // TestSnapshotOrder builds snapshots whose checksums are right and whose content is
 // not.
 func TestSnapshotOrder(t *testing.T) {
@@ -350,14 +379,18 @@ func TestSnapshotOrder(t *testing.T) {
 		t.Errorf("readSnapshot of other znodes = %v", err)
 	}
 	for name, items := range map[string][]treeItem{
-		"no root":            {item("\x00a", 0)},
-		"out of order":       {item("", 2), item("\x00b", 0), item("\x00a", 0)},
-		"twice":              {item("", 2), item("\x00b", 0), item("\x00b", 0)},
-		"no parent":          {item("", 1), item("\x00b", 0), item("\x01c\x00d", 0)},
-		"missing child":      {item("", 2), item("\x00b", 0)},
-		"child too many":     {item("", 1), item("\x00a", 0), item("\x00b", 0)},
-		"missing below":      {item("", 1), item("\x00a", 1)},
-		"swapped counts":     {item("", 1), item("\x00a", 0), item("\x00b", 1)},
+		"no root":        {item("\x00a", 0)},
+		"out of order":   {item("", 2), item("\x00b", 0), item("\x00a", 0)},
+		"twice":          {item("", 2), item("\x00b", 0), item("\x00b", 0)},
+		"no parent":      {item("", 1), item("\x00b", 0), item("\x01c\x00d", 0)},
+		"missing child":  {item("", 2), item("\x00b", 0)},
+		"child too many": {item("", 1), item("\x00a", 0), item("\x00b", 0)},
+		"missing below":  {item("", 1), item("\x00a", 1)},
+		"swapped counts": {item("", 1), item("\x00a", 0), item("\x00b", 1)},
+		"counts of siblings": {
+			item("", 3), item("\x00a", 2), item("\x00b", 0), item("\x00c", 1),
+			item("\x01a\x00x", 0), item("\x01b\x00x", 0), item("\x01c\x00x", 0),
+		},
 		"no key of a path":   {item("", 1), item("\x00a/b", 0)},
 		"invalid path":       {item("", 1), item("\x00..", 0)},
 		"key without a name": {item("", 1), item("\x01a", 0)},
