@@ -3,6 +3,7 @@ package coord
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"testing"
@@ -242,5 +243,31 @@ func TestHistoryBounds(t *testing.T) {
 		if seq, ok := h.seek(test.p); ok != test.ok || ok && seq != test.want {
 			t.Errorf("seek(%v) = %d, %t; want %d, %t", test.p, seq, ok, test.want, test.ok)
 		}
+	}
+}
+
+// TestHistoryRemembersLastACLs forgets deletions one by one: the last of each path
+// decides as long as it is known, and none is kept for longer.
+func TestHistoryRemembersLastACLs(t *testing.T) {
+	h := history{maxChanges: 4, maxBytes: 1 << 20}
+	acls := map[ZXID]*aclEntry{}
+	for z := ZXID(1); z <= 100; z++ {
+		path := "/a"
+		if z%2 == 0 {
+			path = fmt.Sprintf("/b%d", z)
+		}
+		acls[z] = newACLEntry("", nil)
+		h.add([]change{{typ: NodeDeleted, zxid: z, path: path, node: &znode{acl: acls[z]}}})
+		h.passed(uint64(z))
+		odd := z - 1 + z%2
+		if h.lastACL("/a") != acls[odd] {
+			t.Fatalf("behind %v the last ACL of /a is not that of %v", z, odd)
+		}
+		if n := len(h.gone); n > 4 {
+			t.Fatalf("behind %v the ACLs of %d paths are kept for 4 changes", z, n)
+		}
+	}
+	if h.lastACL("/b98") != acls[98] || h.lastACL("/b96") != nil || h.lastACL("/none") != nil {
+		t.Error("the ACLs of the last 4 deletions, and no others, are known")
 	}
 }
