@@ -194,6 +194,7 @@ func (k *keyring) verifyDialed(s tls.ConnectionState) error {
 // cut short would lock members out.
 func parseAuthorities(data []byte) (*x509.CertPool, error) {
 	pool, n := x509.NewCertPool(), 0
+	begun := bytes.Count(data, []byte("-----BEGIN"))
 	for {
 		block, rest := pem.Decode(data)
 		if block == nil {
@@ -211,8 +212,8 @@ func parseAuthorities(data []byte) (*x509.CertPool, error) {
 		n++
 	}
 	switch {
-	case bytes.Contains(data, []byte("-----BEGIN")):
-		return nil, fmt.Errorf("certificate %d is cut short", n+1)
+	case n < begun: // pem.Decode skips what it cannot decode
+		return nil, fmt.Errorf("%d of its %d certificates cannot be read: cut short or damaged", begun-n, begun)
 	case n == 0:
 		return nil, errors.New("it holds no certificate")
 	}
