@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"syscall"
 	"time"
 
 	"coord/internal/raftnode"
@@ -115,7 +116,14 @@ func (d *disk) admit(h peernet.Hello) error {
 	if strange, ok := errors.AsType[*raftdir.Error](err); ok && errors.Is(err, raftdir.ErrStrangeDirectory) {
 		return fmt.Errorf("%s%s (%s)", strangeReason, strange.Detail, strange.Remedy)
 	}
-	return err
+	if err == nil {
+		return nil
+	}
+	why := "a fault of its disk"
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		why = errno.Error()
+	}
+	return fmt.Errorf("the directory of member %d cannot be written down: %s", h.Member, why)
 }
 
 // firstStart returns what is to be done before this member's replica of g is

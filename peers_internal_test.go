@@ -3,8 +3,10 @@ package coord
 import (
 	"bytes"
 	"errors"
+	"os"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,5 +135,14 @@ func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
 	}
 	if err := d.dir.Pin(replica.MemberID(2), second); !errors.Is(err, raftdir.ErrStrangeDirectory) {
 		t.Errorf("Pin = %v", err)
+	}
+
+	fatal(t, os.RemoveAll(cfg.Dir)) // so that nothing can be written down
+	err = d.admit(peernet.Hello{Member: 3, Directory: first})
+	if err == nil {
+		t.Fatal("it was admitted")
+	}
+	if text := err.Error(); strings.Contains(text, cfg.Dir) || !strings.Contains(text, "member 3") || !strings.Contains(text, syscall.ENOENT.Error()) {
+		t.Errorf("the reason: %s", text)
 	}
 }
