@@ -56,7 +56,8 @@ func (n *Net) certified(conn net.Conn, member replica.MemberID, host string) err
 }
 
 // admitted asks Config.Admit.
-func (n *Net) admitted(h Hello) error {
+func (n *Net) admitted(h Hello) (err error) {
+	defer contain("admit", &err)
 	if n.cfg.Admit == nil {
 		return nil
 	}
@@ -150,13 +151,15 @@ func (ep *endpoint) greet(ctx context.Context, raw *net.TCPConn, l *link, to rep
 	return w, nil
 }
 
-// secure makes the TLS handshake of a dialler, if there is one to make.
-func (n *Net) secure(ctx context.Context, raw net.Conn, to replica.MemberID, host string) (net.Conn, error) {
+// secure makes the TLS handshake of a dialler, if there is one to make. Callbacks of
+// Config.TLS, and what reads certificates, may panic.
+func (n *Net) secure(ctx context.Context, raw net.Conn, to replica.MemberID, host string) (_ net.Conn, err error) {
 	if n.tls == nil {
 		return raw, nil
 	}
+	defer contain("TLS handshake", &err)
 	conn := tls.Client(raw, n.tls.dialling(host))
-	err := conn.HandshakeContext(ctx)
+	err = conn.HandshakeContext(ctx)
 	if err == nil {
 		return conn, nil
 	}
@@ -242,8 +245,10 @@ func (r *refusal) Error() string { return r.reason }
 func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
 
 // unwrap makes the TLS handshake of an acceptor, if there is one to make, and
-// tells the two protocols apart, so that who speaks the wrong one is told.
-func (n *Net) unwrap(ctx context.Context, raw *net.TCPConn) (net.Conn, *bufio.Reader, error) {
+// tells the two protocols apart, so that who speaks the wrong one is told. What it
+// contains is as in secure.
+func (n *Net) unwrap(ctx context.Context, raw *net.TCPConn) (_ net.Conn, _ *bufio.Reader, err error) {
+	defer contain("TLS handshake", &err)
 	r := bufio.NewReaderSize(raw, readBufferBytes)
 	first, err := r.Peek(1)
 	if err != nil {

@@ -3,6 +3,7 @@ package peernet
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -403,3 +404,46 @@ func TestRefusalIsTold(t *testing.T) {
 		t.Fatal("nobody was told of a refusal")
 	}
 }
+
+// A panic in the middle of a handshake, of a callback or about a certificate, refuses
+// the connection at the end where it is, whoever dialled.
+func TestPanicsInHandshakeAreContained(t *testing.T) {
+	ca := newAuthority(t)
+	for name, tt := range map[string]struct {
+		dialling, accepting bool // whether it is called when member 1 does
+		cause               func(*node)
+	}{
+		"GetConfigForClient": {accepting: true, cause: func(nd *node) {
+			nd.cfg.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { panic(name1) }
+		}},
+		"GetClientCertificate": {dialling: true, cause: func(nd *node) {
+			nd.cfg.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { panic(name1) }
+		}},
+		"VerifyConnection": {true, true, func(nd *node) {
+			nd.cfg.TLS.VerifyConnection = func(tls.ConnectionState) error { panic(name1) }
+		}},
+		"Admit": {true, true, func(nd *node) { nd.cfg.Admit = func(Hello) error { panic(name1) } }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFabric(t, 3, ca.secured, on(1, tt.cause))
+			a, b, c := f.nodes[0], f.nodes[1], f.nodes[2]
+			dialled, err := a.connect(b)
+			if tt.dialling {
+				mustContain(t, "GetConnection", err, "panic", name1)
+			}
+			accepted, err2 := b.connect(a)
+			if (err != nil) != tt.dialling || (err2 != nil) != tt.accepting {
+				t.Errorf("dialling: %v, accepting: %v, want errors: %t and %t", err, err2, tt.dialling, tt.accepting)
+			}
+			if err == nil {
+				dialled.Close()
+			}
+			if err2 == nil {
+				accepted.Close()
+			}
+			b.mustConnect(c)
+		})
+	}
+}
+
+const name1 = "what member 1 panics with"
