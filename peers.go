@@ -74,9 +74,13 @@ func (c *Coordinator) Links() []Link {
 // refusals tells why members cannot be reached that refuse this one, or that this
 // one refuses: " (member 2: …)", or "".
 func (c *Coordinator) refusals() string {
+	h, ok := c.host.(peerNet)
+	if !ok {
+		return ""
+	}
 	var told []string
-	for _, l := range c.Links() {
-		if !l.Incoming && l.Connections == 0 && l.LastRefusal != "" {
+	for _, l := range h.Links() {
+		if l.Direction == peernet.Out && l.Connections == 0 && l.Refusing {
 			told = append(told, fmt.Sprintf("member %v: %s", l.Peer, l.LastRefusal))
 		}
 	}

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"reflect"
@@ -144,5 +145,30 @@ func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
 	}
 	if text := err.Error(); strings.Contains(text, cfg.Dir) || !strings.Contains(text, "member 3") || !strings.Contains(text, syscall.ENOENT.Error()) {
 		t.Errorf("the reason: %s", text)
+	}
+}
+
+// A fakePeerNet is a host of which only the links count.
+type fakePeerNet struct {
+	replica.Host
+	links []peernet.Link
+}
+
+func (f fakePeerNet) Links() []peernet.Link { return f.links }
+
+func (fakePeerNet) Call(context.Context, replica.MemberID, string, []byte) ([]byte, error) {
+	return nil, nil
+}
+
+// Who has refused once and is merely down now is not said to refuse.
+func TestRefusalsAreOfNow(t *testing.T) {
+	c := &Coordinator{host: fakePeerNet{links: []peernet.Link{
+		{Peer: 2, Direction: peernet.Out, Refusing: true, LastRefusal: "expired"},
+		{Peer: 2, Direction: peernet.In, Refusing: true, LastRefusal: "incoming"},
+		{Peer: 3, Direction: peernet.Out, LastRefusal: "long ago"},
+		{Peer: 4, Direction: peernet.Out, Refusing: true, LastRefusal: "of a further one", Connections: 1},
+	}}}
+	if got, want := c.refusals(), " (refused: member 2: expired)"; got != want {
+		t.Errorf("refusals = %q, want %q", got, want)
 	}
 }

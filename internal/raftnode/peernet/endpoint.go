@@ -207,7 +207,7 @@ func (ep *endpoint) serve(raw *net.TCPConn) {
 	if !stayed {
 		return
 	}
-	w.link.handshakes.Add(1)
+	w.link.succeed()
 	w.link.connections.Add(1)
 	defer w.link.connections.Add(-1)
 	var err error

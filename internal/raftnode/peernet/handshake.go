@@ -78,7 +78,7 @@ func (ep *endpoint) dial(ctx context.Context, to replica.MemberID, addr string, 
 	refused, ok := errors.AsType[*RefusedError](err)
 	switch {
 	case err == nil:
-		l.handshakes.Add(1)
+		l.succeed()
 	case ep.ctx.Err() != nil:
 		return nil, ErrClosed
 	case ok:

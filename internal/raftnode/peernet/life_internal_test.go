@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +158,42 @@ func TestRemovedMember(t *testing.T) {
 			t.Errorf("%d messages arrived, want the 1 from before", n)
 		}
 	})
+}
+
+// A link is refusing from a refusal until a handshake succeeds, and not again when
+// the peer is merely down.
+func TestRefusingEnds(t *testing.T) {
+	var strange atomic.Bool
+	f := newFabric(t, 2, on(2, func(nd *node) {
+		nd.cfg.Admit = func(Hello) error {
+			if strange.Load() {
+				return errors.New("strange")
+			}
+			return nil
+		}
+	}))
+	a, b := f.nodes[0], f.nodes[1]
+	for _, refuses := range []bool{false, true, false} {
+		strange.Store(refuses)
+		c, err := a.connect(b)
+		if (err != nil) != refuses {
+			t.Fatal(err)
+		}
+		if err == nil {
+			c.Close()
+		}
+		eventually(t, "the acceptor to count", func() bool { return b.link(1, In).Refusing == refuses })
+		if l := a.link(2, Out); l.Refusing != refuses {
+			t.Errorf("link is %+v, want it refusing: %t", l, refuses)
+		}
+	}
+	b.stop()
+	if _, err := a.connect(b); err == nil {
+		t.Error("a member that is down was reached")
+	}
+	if l := a.link(2, Out); l.Refusing || l.LastRefusal != "strange" {
+		t.Errorf("link is %+v, want it not refusing any more", l)
+	}
 }
 
 // One Net serves one host after the other, and not two at a time.

@@ -54,6 +54,9 @@ type Link struct {
 
 	LastRefusal string // the reason, "" if there was none
 	LastError   string // the text, "" if there was none
+
+	// Refusing says that no handshake has succeeded since the last refusal.
+	Refusing bool
 }
 
 // A linkKey names a link.
@@ -71,6 +74,7 @@ type link struct {
 	bytes, batches, chunks, calls atomic.Uint64
 	dropped                       atomic.Uint64
 	lastRefusal, lastError        atomic.Pointer[string]
+	refusing                      atomic.Bool
 
 	// Of each kind there are lines of its own, so that nobody can hide the one behind
 	// the other.
@@ -87,10 +91,17 @@ func (p *pace) due(every time.Duration) bool {
 	return now-last >= int64(every) && p.last.CompareAndSwap(last, now)
 }
 
+// succeed counts a handshake.
+func (l *link) succeed() {
+	l.handshakes.Add(1)
+	l.refusing.Store(false)
+}
+
 // refuse counts a refused handshake.
 func (l *link) refuse(reason string) {
 	l.refused.Add(1)
 	l.lastRefusal.Store(&reason)
+	l.refusing.Store(true)
 }
 
 // fail counts an error.
@@ -121,6 +132,7 @@ func (l *link) read() Link {
 		Dropped:     l.dropped.Load(),
 		LastRefusal: text(&l.lastRefusal),
 		LastError:   text(&l.lastError),
+		Refusing:    l.refusing.Load(),
 	}
 }
 
