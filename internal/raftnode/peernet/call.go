@@ -123,13 +123,13 @@ func (ep *endpoint) exchange(ctx context.Context, w *wire, method string, body [
 	to := w.peer.Member
 	n, err := w.out.write(frameRequest, appendRequest(make([]byte, 0, requestHeadBytes+len(method)+len(body)), r))
 	if err != nil {
-		return nil, fmt.Errorf("peernet: call %q of member %d: %w", method, to, err)
+		return nil, fmt.Errorf("peernet: call %q of member %d: %w", method, to, unaddressed(err))
 	}
 	w.link.bytes.Add(uint64(n))
 	kind, answer, err := w.in.next(0)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("peernet: call %q of member %d: %w", method, to, err)
+		return nil, fmt.Errorf("peernet: call %q of member %d: %w", method, to, unaddressed(err))
 	case kind == frameAnswer:
 		return slices.Clone(answer), nil
 	case kind == frameError:

@@ -109,7 +109,7 @@ func (ep *endpoint) tryDial(ctx context.Context, l *link, to replica.MemberID, a
 	w, err := ep.greet(ctx, raw, l, to, host, p)
 	if err != nil {
 		ep.forget(raw)
-		return nil, fmt.Errorf("peernet: member %d at %s: %w", to, addr, err)
+		return nil, fmt.Errorf("peernet: member %d at %s: %w", to, addr, unaddressed(err))
 	}
 	return w, nil
 }
@@ -129,7 +129,10 @@ func (ep *endpoint) greet(ctx context.Context, raw *net.TCPConn, l *link, to rep
 		return nil, afterTLS(err, to)
 	}
 	r := bufio.NewReaderSize(conn, readBufferBytes)
-	if first, err := r.Peek(1); err == nil && n.tls == nil && first[0] != magic[0] {
+	switch first, err := r.Peek(1); {
+	case err != nil: // the next read would not say it again
+		return nil, afterTLS(err, to)
+	case n.tls == nil && first[0] != magic[0]:
 		return nil, fmt.Errorf("%w; if it speaks TLS, this member has to as well", errNotPeer)
 	}
 	answer, err := readOpening(r)

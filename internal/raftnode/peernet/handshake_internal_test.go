@@ -269,6 +269,32 @@ func TestDialStranger(t *testing.T) {
 	}
 }
 
+// What fails in the same way has the same text, whatever port it was dialled from:
+// who tries again and again logs only what is new.
+func TestFailuresReadAlike(t *testing.T) {
+	f := newFabric(t, 1)
+	reset := func(hello bool) string {
+		addr := rawListen(t, func(conn net.Conn) {
+			if hello {
+				_, _ = readOpening(conn)
+				_, _ = conn.Write(encodeOpening(helloOpening(Hello{
+					Version: protocolVersion, Ensemble: "test", Member: 2, Directory: directoryOf(2), Addr: "a:1", Purpose: ForCall, Wanted: 1,
+				})))
+			}
+			_, _ = conn.Read(make([]byte, 1)) // closing it with more to read resets it
+		})
+		f.setAddr(2, addr)
+		_, err := f.nodes[0].net.Call(t.Context(), 2, "x", nil)
+		mustContain(t, "Call", err, "member 2", "reset")
+		return strings.ReplaceAll(err.Error(), addr, "there")
+	}
+	for _, hello := range []bool{false, true} {
+		if one, two := reset(hello), reset(hello); one != two {
+			t.Errorf("two errors:\n%s\n%s", one, two)
+		}
+	}
+}
+
 // While members run, certificates change: connections that are open live on,
 // new ones show and want the new certificate.
 func TestCertificateRotation(t *testing.T) {

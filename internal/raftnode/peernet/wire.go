@@ -52,6 +52,16 @@ func farewell(raw *net.TCPConn, wait time.Duration) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(raw, 64<<20))
 }
 
+// unaddressed returns what went wrong on a connection without its addresses, of which
+// this end's is another one each time: who repeats an attempt and logs what is new
+// would log each.
+func unaddressed(err error) error {
+	if op, ok := err.(*net.OpError); ok && op.Err != nil { //nolint:errorlint // what is around one says more
+		return op.Err
+	}
+	return err
+}
+
 // isEnd reports whether err is how a connection ends that nobody needs any more.
 func isEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
