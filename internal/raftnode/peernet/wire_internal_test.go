@@ -3,7 +3,9 @@ package peernet
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"testing"
 
 	"coord/internal/replica"
@@ -95,4 +97,29 @@ func TestCall(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Members at IPv6 addresses, which certificates name without brackets.
+func TestIPv6(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	l.Close()
+	ca := newAuthority(t)
+	f := newFabric(t, 2, func(_ int, nd *node) {
+		_, port, _ := net.SplitHostPort(nd.cfg.Addr)
+		nd.cfg.Addr = net.JoinHostPort("::1", port)
+		nd.f.setAddr(nd.cfg.Member, nd.cfg.Addr)
+		nd.cfg.TLS = &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{ca.issue(nil, "::1")}}
+	})
+	a, b := f.nodes[0], f.nodes[1]
+	if err := a.mustConnect(b).SendMessageBatch(batch(a, b, nil)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the batch", func() bool { return b.received() == 1 })
+	f.setAddr(1, "[::2]:1")
+	_, err = a.connect(b)
+	mustContain(t, "GetConnection", err, "member 1", "::2")
+	refusedBy(t, err, 2, true)
 }
