@@ -130,13 +130,29 @@ func TestCallEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// A deadline that has nearly come is not the absence of one.
+func TestShortestDeadline(t *testing.T) {
+	for given, want := range map[time.Duration]time.Duration{
+		0: 0, 1: time.Millisecond, -time.Hour: time.Millisecond, 1500 * time.Microsecond: time.Millisecond,
+		1 << 62: (1<<32 - 1) * time.Millisecond,
+	} {
+		if r, err := parseRequest(appendRequest(nil, request{timeout: given, method: "x"})); r.timeout != want || err != nil {
+			t.Errorf("%v arrives as %v, %v, want %v", given, r.timeout, err, want)
+		}
+	}
+}
+
 // A deadline travels with its call.
 func TestCallDeadline(t *testing.T) {
+	const timeout = 30 * time.Millisecond
 	f := newFabric(t, 2, serving(func(ctx context.Context, _ replica.MemberID, _ string, _ []byte) ([]byte, error) {
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > timeout {
+			t.Errorf("the deadline of who serves is %v, want at most %v from now", deadline, timeout)
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	_, err := f.nodes[0].net.Call(ctx, 2, "x", nil)
 	if _, remote := errors.AsType[*RemoteError](err); !errors.Is(err, context.DeadlineExceeded) && !remote {

@@ -20,6 +20,9 @@ func FuzzHello(f *testing.F) {
 		Addr: "a:7000", Purpose: ForCall, Wanted: 2,
 	}
 	f.Add(encodeOpening(helloOpening(hello)))
+	longer := helloOpening(hello)
+	longer.body = append(longer.body, 0)
+	f.Add(encodeOpening(longer))
 	f.Add(encodeOpening(refusalOpening("not today")))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -269,6 +269,31 @@ func TestDialStranger(t *testing.T) {
 	}
 }
 
+// Who answers for another member than was dialled, or for another purpose, is refused
+// by the dialler, whatever it let pass itself.
+func TestAnswerMustFit(t *testing.T) {
+	f := newFabric(t, 3)
+	for name, answer := range map[string]Hello{
+		"member 3":           {Member: 3, Purpose: ForRaft, Wanted: 1},
+		"for snapshot":       {Member: 2, Purpose: ForSnapshot, Wanted: 1},
+		"looking for":        {Member: 2, Purpose: ForRaft, Wanted: 3},
+		"both ends are":      {Member: 1, Purpose: ForRaft, Wanted: 1},
+		"knows of no member": {Member: 9, Purpose: ForRaft, Wanted: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer.Version, answer.Ensemble, answer.Directory, answer.Addr = protocolVersion, "test", directoryOf(2), "a:1"
+			addr := rawListen(t, func(conn net.Conn) {
+				_, _ = readOpening(conn)
+				_, _ = conn.Write(encodeOpening(helloOpening(answer)))
+				_, _ = io.Copy(io.Discard, conn)
+			})
+			_, err := f.nodes[0].tr.GetConnection(t.Context(), Target(2, addr))
+			mustContain(t, "GetConnection", err, name)
+			refusedBy(t, err, 2, false)
+		})
+	}
+}
+
 // What fails in the same way has the same text, whatever port it was dialled from:
 // who tries again and again logs only what is new.
 func TestFailuresReadAlike(t *testing.T) {

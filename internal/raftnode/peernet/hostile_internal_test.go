@@ -174,10 +174,14 @@ func TestLengthAllocatesNothing(t *testing.T) {
 	putClaim(claim, maxBatchBytes)
 	tooLong := aFrame(frameBatch, nil)
 	putClaim(tooLong, 1<<32-1)
+	reserved := aFrame(frameKept, nil)
+	reserved[2] = 1
+	putClaim(reserved, 0)
 	for name, tt := range map[string]struct {
 		stream []byte
 		want   error
 	}{
+		"reserved bytes":    {reserved, errBadFrame},
 		"a claim":           {append(claim, "and ten bytes"...), io.ErrUnexpectedEOF},
 		"beyond the limit":  {append(tooLong, "and ten bytes"...), errBadFrame},
 		"no body at all":    {claim, io.ErrUnexpectedEOF},

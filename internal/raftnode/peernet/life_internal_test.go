@@ -239,7 +239,7 @@ func TestAddressInUse(t *testing.T) {
 // What is dialled ends with the context that it is dialled under, and with the
 // endpoint.
 func TestDiallingEnds(t *testing.T) {
-	f := newFabric(t, 1)
+	f := newFabric(t, 1, func(_ int, nd *node) { nd.lim.handshake = time.Hour })
 	silent := make(chan struct{})
 	addr := rawListen(t, func(net.Conn) { <-silent })
 	defer close(silent)

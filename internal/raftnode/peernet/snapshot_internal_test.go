@@ -3,6 +3,7 @@ package peernet
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/lni/dragonboat/v4/raftpb"
 )
@@ -26,6 +27,21 @@ func TestRejectedChunk(t *testing.T) {
 			refusedBy(t, err, 2, true)
 		}
 	})
+}
+
+// Who says nothing about the last chunk for too long has not kept the snapshot, as far
+// as its sender knows.
+func TestNoVerdict(t *testing.T) {
+	f := newFabric(t, 2, func(_ int, nd *node) { nd.lim.verdict, nd.lim.farewell = 20*time.Millisecond, time.Millisecond })
+	a, b := f.nodes[0], f.nodes[1]
+	leave := make(chan struct{})
+	defer close(leave)
+	b.onChunk = func(raftpb.Chunk) bool { <-leave; return true }
+	err := a.mustSnapshot(b).SendChunk(chunk(a, b, 0, 1, nil))
+	mustContain(t, "SendChunk", err, "no answer", "member 2")
+	if l := a.link(2, Out); l.Errors != 1 {
+		t.Errorf("link is %+v, want one error", l)
+	}
 }
 
 // A chunk that changed on its way, is not from this peer or not for this

@@ -85,6 +85,9 @@ func TestSnapshotArrives(t *testing.T) {
 func TestCall(t *testing.T) {
 	serve := func(_ int, nd *node) {
 		nd.cfg.Serve = func(_ context.Context, from replica.MemberID, method string, body []byte) ([]byte, error) {
+			if method == "echo" {
+				return body, nil
+			}
 			return fmt.Appendf(nil, "%d %s %d", from, method, len(body)), nil
 		}
 	}
@@ -94,6 +97,10 @@ func TestCall(t *testing.T) {
 			got, err := f.nodes[1].net.Call(t.Context(), 1, "status", make([]byte, size))
 			if want := fmt.Sprintf("2 status %d", size); string(got) != want || err != nil {
 				t.Errorf("Call = %q, %v, want %q", got, err, want)
+			}
+			body := bytes.Repeat([]byte{7}, size)
+			if got, err := f.nodes[1].net.Call(t.Context(), 1, "echo", body); !bytes.Equal(got, body) || err != nil {
+				t.Errorf("Call = %d bytes, %v, want the %d that were sent", len(got), err, size)
 			}
 		}
 	})
