@@ -240,8 +240,8 @@ func TestAddressInUse(t *testing.T) {
 // endpoint.
 func TestDiallingEnds(t *testing.T) {
 	f := newFabric(t, 1, func(_ int, nd *node) { nd.lim.handshake = time.Hour })
-	silent := make(chan struct{})
-	addr := rawListen(t, func(net.Conn) { <-silent })
+	reached, silent := make(chan struct{}), make(chan struct{})
+	addr := rawListen(t, func(conn net.Conn) { _, _ = readOpening(conn); close(reached); <-silent })
 	defer close(silent)
 	a := f.nodes[0]
 	ctx, cancel := context.WithCancel(t.Context())
@@ -250,6 +250,7 @@ func TestDiallingEnds(t *testing.T) {
 		_, err := a.tr.GetConnection(ctx, Target(2, addr))
 		failed <- err
 	}()
+	<-reached
 	cancel()
 	if err := <-failed; err == nil {
 		t.Error("connected to somebody who says nothing")
