@@ -239,10 +239,16 @@ func redactACL(list []ACL) []ACL {
 	return out
 }
 
-// redacted returns id without the hash of a password.
+// redacted returns id without what may be a password or the hash of one. Only in digest
+// ids has a hash its place, but clients ask for others: ZooKeeper's send
+// auth:name:password, of which the server is to ignore all but the scheme.
 func (id ID) redacted() ID {
-	if user, _, ok := strings.Cut(id.ID, ":"); ok && id.Scheme == schemeDigest {
-		id.ID = user + ":x"
+	name, _, cut := strings.Cut(id.ID, ":")
+	switch {
+	case id.Scheme == schemeAuth && id.ID != "":
+		id.ID = "x"
+	case cut && builtInSchemes[id.Scheme] && id.Scheme != schemeIP && id.Scheme != schemeX509:
+		id.ID = name + ":x"
 	}
 	return id
 }

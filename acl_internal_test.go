@@ -201,8 +201,18 @@ func TestPermits(t *testing.T) {
 }
 
 func TestRedactACL(t *testing.T) {
-	list := []ACL{{PermAll, ID{"digest", "u:h"}}, {PermRead, ID{"digest", ":h"}}, {PermRead, ID{"ip", "::1"}}, {PermRead, ID{"world", "anyone"}}}
-	want := []ACL{{PermAll, ID{"digest", "u:x"}}, {PermRead, ID{"digest", ":x"}}, {PermRead, ID{"ip", "::1"}}, {PermRead, ID{"world", "anyone"}}}
+	list := []ACL{
+		{PermAll, ID{"digest", "u:h"}},
+		{PermRead, ID{"digest", ":h"}},
+		{PermRead, ID{"ip", "::1"}},
+		{PermRead, ID{"world", "anyone"}},
+		{PermRead, ID{"user", "u"}},
+		{PermRead, ID{"user", "u:h"}}, // is none, but what a client may ask for
+		{PermRead, ID{"auth", "u:h"}}, // likewise
+		{PermRead, ID{"auth", ""}},
+	}
+	want := slices.Clone(list)
+	want[0].ID.ID, want[1].ID.ID, want[5].ID.ID, want[6].ID.ID = "u:x", ":x", "u:x", "x"
 	if got := redactACL(list); !slices.Equal(got, want) {
 		t.Errorf("redactACL = %v, want %v", got, want)
 	}

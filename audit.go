@@ -86,14 +86,14 @@ func (c *Coordinator) runAuditLate(act auditAct, q *pending, attrs []slog.Attr) 
 }
 
 // auditGoverned tells what a request of the ensemble's own code is.
-func auditGoverned(r *request) (auditAct, []slog.Attr) {
+func (c *Coordinator) auditGoverned(r *request) (auditAct, []slog.Attr) {
 	switch t := r.template; {
 	case r.kind == requestSetUser:
 		return actSetUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
 	case r.kind == requestRemoveUser:
 		return actRemoveUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
 	case t != nil:
-		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), auditACL(t.list), slog.Bool("enforced", t.enforced)}
+		return actSetTemplate, []slog.Attr{slog.String("path", cutText(t.path)), c.auditACL(t.list), slog.Bool("enforced", t.enforced)}
 	}
 	return actSettings, []slog.Attr{auditSettings(r.change)}
 }
@@ -151,9 +151,16 @@ func auditIDs(ids []ID) slog.Attr {
 	return auditList("identities", ids, ID.String)
 }
 
-// auditACL tells an access control list, likewise.
-func auditACL(list []ACL) slog.Attr {
-	return auditList("acl", list, func(a ACL) string { return fmt.Sprintf("%d %v", a.Perms, a.ID) })
+// auditACL tells an access control list as somebody asks for it, likewise. In an entry
+// of no scheme that the ensemble knows, anything may be anywhere.
+func (c *Coordinator) auditACL(list []ACL) slog.Attr {
+	settings := c.root.state().settings
+	return auditList("acl", list, func(a ACL) string {
+		if !builtInSchemes[a.ID.Scheme] && !settings.hasScheme(a.ID.Scheme) {
+			a.ID = ID{"unknown", "x"}
+		}
+		return fmt.Sprintf("%d %v", a.Perms, a.ID)
+	})
 }
 
 // auditList bounds what callers can write into the log.

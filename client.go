@@ -184,7 +184,7 @@ func (s *Session) SetACL(ctx context.Context, path string, list []ACL, opts ...S
 		opt.applySetACL(&o)
 	}
 	res, err := s.write(ctx, o)
-	about := []slog.Attr{slog.String("session", s.id.String()), auditIDs(s.ids()), slog.String("path", cutText(path)), auditACL(o.acl)}
+	about := []slog.Attr{slog.String("session", s.id.String()), auditIDs(s.ids()), slog.String("path", cutText(path)), s.c.auditACL(o.acl)}
 	if err == nil {
 		about = append(about, slog.Int("aversion", int(res.stat.Aversion)))
 	}

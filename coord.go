@@ -237,7 +237,7 @@ func (c *Coordinator) govern(ctx context.Context, r request) error {
 	if err == nil {
 		err = res.code.err()
 	}
-	act, about := auditGoverned(&r)
+	act, about := c.auditGoverned(&r)
 	c.auditResult(act, err, about...)
 	return err
 }

@@ -139,6 +139,16 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		try(err)
 		_, err = s.SetACL(ctx, "/n", list)
 		try(err)
+		for _, scheme := range []string{"auth", "user", "unknown", "Digest", wrong} { // where clients put credentials
+			asked := []coord.ACL{{Perms: coord.PermAll, ID: coord.ID{Scheme: scheme, ID: wrong}}}
+			_, err = c.SetACL(ctx, "/other", asked)
+			try(err)
+			_, err = s.SetACL(ctx, "/other", asked)
+			try(err)
+			_, _, err = s.Create(ctx, "/other", nil, coord.WithACL(asked...))
+			try(err)
+			try(c.SetACLTemplate(ctx, "/other", asked))
+		}
 		set := coord.SetDataOp("/n", []byte(data), coord.WithVersion(7))
 		create := coord.CreateOp("/m", []byte(data), coord.WithACL(list...))
 		results, err := s.Multi(ctx, create, set)
