@@ -184,6 +184,7 @@ type meter struct {
 	ledger   *ledger
 	g        *group
 	external bool
+	own      Limits // of the session itself
 
 	session  SessionID  // guarded by ledger.mu; 0 before it is open
 	accounts []*account // guarded by ledger.mu; only appended to
@@ -201,10 +202,7 @@ func (l *ledger) newMeter(g *group, o *SessionOptions, ids []ID) *meter {
 	if own == (Limits{}) && (!o.External || l.cfg.IdentityLimits == nil) {
 		return nil
 	}
-	m := &meter{ledger: l, g: g, external: o.External}
-	a := newAccount("the session", own)
-	a.sessions[m] = struct{}{}
-	m.accounts = []*account{a}
+	m := &meter{ledger: l, g: g, external: o.External, own: own}
 	m.join(ids)
 	return m
 }
@@ -237,7 +235,8 @@ func (m *meter) draw(id ID, limits Limits) {
 	m.accounts = append(m.accounts, a)
 }
 
-// opened says which session m is of.
+// opened says which session m is of. Only now does that have an account: to open it was
+// paid for by its identities.
 func (m *meter) opened(id SessionID) {
 	if m == nil {
 		return
@@ -245,7 +244,9 @@ func (m *meter) opened(id SessionID) {
 	m.ledger.mu.Lock()
 	defer m.ledger.mu.Unlock()
 	m.session = id
-	m.accounts[0].whose = "session " + id.String()
+	a := newAccount("session "+id.String(), m.own)
+	a.sessions[m] = struct{}{}
+	m.accounts = append(m.accounts, a)
 }
 
 // leave is called when the session has ended for this process. Watches may go on.
@@ -266,6 +267,9 @@ func (m *meter) leave() {
 func (m *meter) pay(ctx context.Context, operations, bytes float64) error {
 	if m == nil {
 		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	wait, paid, err := m.charge(ctx, operations, bytes)
 	if err != nil || wait == 0 {
@@ -303,7 +307,7 @@ func (m *meter) charge(ctx context.Context, operations, bytes float64) (wait tim
 				continue
 			}
 			turn := due.b.wait(due.n, now)
-			if turn > patience {
+			if turn > max(patience, 0) { // ctx may just be ending
 				return 0, nil, a.exceeded(due.limit, due.value, "the turn would come in %v, and the call ends in %v", turn, patience)
 			}
 			wait = max(wait, turn)

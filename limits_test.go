@@ -99,10 +99,15 @@ func TestRateRefuses(t *testing.T) {
 			_, err := s.SetData(ctx, "/open", make([]byte, bytes))
 			return err
 		}
-		if err := write(time.Minute, 0); err != nil {
+		if err := write(time.Second, 0); err != nil { // to open the session took nothing
 			t.Fatal(err)
 		}
 		begin := time.Now()
+		late, stop := context.WithDeadline(t.Context(), begin.Add(-time.Second))
+		defer stop()
+		if _, err := s.SetData(late, "/open", nil); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, coord.ErrLimitExceeded) {
+			t.Errorf("SetData behind its deadline = %v", err)
+		}
 		mustRefuse(t, write(9*time.Second, 0), "Limits.WritesPerSecond is 0.1 for session "+s.ID().String(), "the turn would come in 10", "the call ends in 9s")
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("the refusal took %v", took)

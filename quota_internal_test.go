@@ -244,7 +244,7 @@ func TestLedgerForgetsTheIdle(t *testing.T) {
 		if n := len(led.identities); n > leastLedgerSweep {
 			t.Errorf("the ledger has %d accounts, those of %v at most matter", n, 100*time.Second)
 		}
-		if led.identities[ID{schemeIP, "10.0.0.0"}] != stays.accounts[1] {
+		if led.identities[ID{schemeIP, "10.0.0.0"}] != stays.accounts[0] {
 			t.Error("the account of an open session was dropped")
 		}
 		// Who comes back soon finds what was used, who comes late does not.
