@@ -127,10 +127,18 @@ func (c *Coordinator) RemoveQuota(ctx context.Context, path string) error {
 	if err != nil {
 		return &OpError{Op: "removeQuota", Path: path, Err: err}
 	}
-	for p := pathQuota + path; p != pathQuota && c.Delete(ctx, p) == nil; p = parentPath(p) {
-		continue // the znodes that led to it go, as far as they are empty and we may
-	}
+	c.tidyQuota(ctx, pathQuota+path)
 	return nil
+}
+
+// tidyQuota deletes the znodes that led to a quota, as far as they are empty and we may.
+// One that is named like those of a quota is another's.
+func (c *Coordinator) tidyQuota(ctx context.Context, path string) {
+	for ; path != pathQuota; path = parentPath(path) {
+		if role, _ := quotaZnodeAt(path); role != quotaNothing || c.Delete(ctx, path) != nil {
+			return
+		}
+	}
 }
 
 // changeQuota executes what change returns for the znodes that a quota has. If it was

@@ -155,6 +155,10 @@ func TestQuotaIsSetAndRemoved(t *testing.T) {
 	if !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(fmt.Sprint(err), `"zero" is not one of count`) {
 		t.Errorf("SetData of nonsense = %v", err)
 	}
+	_, err = c.SetData(ctx, "/zookeeper/quota/a/b/zookeeper_limits", bytes.Repeat([]byte("x"), 1<<20))
+	if text := fmt.Sprint(err); !errors.Is(err, coord.ErrBadArguments) || len(text) > 500 {
+		t.Errorf("SetData of much nonsense = %.100s… of %d bytes", text, len(text))
+	}
 	if err := c.SetQuota(ctx, "/a/c", coord.Quota{Znodes: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +172,13 @@ func TestQuotaIsSetAndRemoved(t *testing.T) {
 	}
 	if err := c.RemoveQuota(ctx, "/a/c"); err != nil || exists("/zookeeper/quota/a") {
 		t.Errorf("RemoveQuota = %v, or left something", err)
+	}
+	odd := "/a/zookeeper_limits/x" // the znodes of which lie below the limits of /a
+	if err := errors.Join(c.SetQuota(ctx, "/a", coord.Quota{Znodes: 5}), c.SetQuota(ctx, odd, coord.Quota{Znodes: 1}), c.RemoveQuota(ctx, odd)); err != nil {
+		t.Error(err)
+	}
+	if q, _, err := c.Quota(ctx, "/a"); q != (coord.Quota{Znodes: 5}) || err != nil {
+		t.Errorf("when another was removed below it, the quota is %+v, %v", q, err)
 	}
 
 	long := "/" + strings.Repeat("x", 4064)

@@ -59,7 +59,7 @@ func parseQuotaLimits(text []byte) (quotaLimits, error) {
 			n, err = noLimit, nil
 		}
 		if field == nil || err != nil || rest != "" {
-			return noLimits, fmt.Errorf("%q is not one of count, bytes, countHardLimit and byteHardLimit, with = and a number behind it", pair)
+			return noLimits, fmt.Errorf("%q is not one of count, bytes, countHardLimit and byteHardLimit, with = and a number behind it", cutText(pair))
 		}
 		*field = max(n, noLimit)
 	}
