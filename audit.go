@@ -80,10 +80,19 @@ func (c *Coordinator) runAuditLate(act auditAct, q *pending, attrs []slog.Attr) 
 	if err == nil {
 		err = q.result.firstError().err()
 	}
-	if !errors.Is(err, ErrUnknownOutcome) {
-		c.audit(act, outcomeOf(err), append(append(attrs, reasonOf(err)...), slog.Bool("late", true))...)
+	switch {
+	case errors.Is(err, ErrUnknownOutcome):
+		return
+	case err == nil && act == actResumeSession && q.result.session == 0:
+		err = errNotWaitedFor
+	case err == nil && act == actOpenSession:
+		attrs = append(attrs, slog.String("session", q.result.session.String()))
 	}
+	c.audit(act, outcomeOf(err), append(append(attrs, reasonOf(err)...), slog.Bool("late", true))...)
 }
+
+// errNotWaitedFor is why a session was claimed and not resumed.
+var errNotWaitedFor = errors.New("nobody waited until the session was free")
 
 // auditGoverned tells what a request of the ensemble's own code is.
 func (c *Coordinator) auditGoverned(r *request) (auditAct, []slog.Attr) {
@@ -149,6 +158,14 @@ func auditIDs(ids []ID) slog.Attr {
 		ids = []ID{member}
 	}
 	return auditList("identities", ids, ID.String)
+}
+
+// audit tells for whom a session is to speak.
+func (o *SessionOptions) audit() slog.Attr {
+	if !o.External {
+		return auditIDs(nil)
+	}
+	return auditIDs(append([]ID{}, o.Identities...))
 }
 
 // auditACL tells an access control list as somebody asks for it, likewise. In an entry

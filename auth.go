@@ -90,7 +90,20 @@ func (s *Session) ids() []ID {
 // [Config.OperationTimeout], also while the attempt waits. Each call is an event of the
 // audit log.
 func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte) error {
-	fail := func(err error, detail string) error { return &OpError{Op: "addAuth", Err: err, Detail: detail} }
+	proved, err := s.addAuth(ctx, scheme, credential)
+	s.c.auditResult(actAuthenticate, err,
+		slog.String("session", s.id.String()), slog.String("scheme", s.c.schemeForLog(scheme)), auditIDs(append([]ID{}, proved...)))
+	if errors.Is(err, ErrAuthFailed) {
+		return &OpError{Op: "addAuth", Err: ErrAuthFailed} // why is for the log alone
+	}
+	return err
+}
+
+// addAuth returns what the credential has proved, and adds it if there is no error.
+func (s *Session) addAuth(ctx context.Context, scheme string, credential []byte) (proved []ID, err error) {
+	fail := func(err error, detail string) ([]ID, error) {
+		return proved, &OpError{Op: "addAuth", Err: err, Detail: detail}
+	}
 	if err := s.alive(); err != nil {
 		return fail(err, "")
 	}
@@ -102,19 +115,11 @@ func (s *Session) AddAuth(ctx context.Context, scheme string, credential []byte)
 	if err := s.g.awaitJoined(ctx); err != nil {
 		return fail(err, "")
 	}
-	about := []slog.Attr{slog.String("session", s.id.String()), slog.String("scheme", s.c.schemeForLog(scheme))}
-	proved, err := s.authenticate(ctx, scheme, credential)
-	switch {
-	case errors.Is(err, ErrAuthFailed):
-		s.c.audit(actAuthenticate, auditRefused, append(about, reasonOf(err)...)...)
-		return fail(ErrAuthFailed, "")
-	case err != nil:
-		err = fail(err, "")
-	default:
-		err = s.addProved(proved)
+	proved, err = s.authenticate(ctx, scheme, credential)
+	if err != nil {
+		return fail(err, "")
 	}
-	s.c.auditResult(actAuthenticate, err, append(about, auditIDs(append([]ID{}, proved...)))...)
-	return err
+	return proved, s.addProved(proved)
 }
 
 // addProved adds what a credential has proved, within limits.

@@ -184,12 +184,16 @@ func (s *Session) SetACL(ctx context.Context, path string, list []ACL, opts ...S
 		opt.applySetACL(&o)
 	}
 	res, err := s.write(ctx, o)
-	about := []slog.Attr{slog.String("session", s.id.String()), auditIDs(s.ids()), slog.String("path", cutText(path)), s.c.auditACL(o.acl)}
+	s.auditSetACL(path, o.acl, res.stat, err)
+	return res.stat, err
+}
+
+func (s *Session) auditSetACL(path string, list []ACL, stat Stat, err error) {
+	about := []slog.Attr{slog.String("session", s.id.String()), auditIDs(s.ids()), slog.String("path", cutText(path)), s.c.auditACL(list)}
 	if err == nil {
-		about = append(about, slog.Int("aversion", int(res.stat.Aversion)))
+		about = append(about, slog.Int("aversion", int(stat.Aversion)))
 	}
 	s.c.auditResult(actSetACL, err, about...)
-	return res.stat, err
 }
 
 // Add adds delta to the data of a znode, which is a decimal number, and returns

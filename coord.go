@@ -198,6 +198,18 @@ func (c *Coordinator) Sessions(ctx context.Context) iter.Seq[*Session] {
 
 // NewSession opens a session that lives as long as this process speaks for it.
 func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Session, error) {
+	s, err := c.newSession(ctx, o)
+	if o.External {
+		about := []slog.Attr{o.audit()}
+		if s != nil {
+			about = append(about, slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
+		}
+		c.auditResult(actOpenSession, err, about...)
+	}
+	return s, err
+}
+
+func (c *Coordinator) newSession(ctx context.Context, o SessionOptions) (*Session, error) {
 	if o.Timeout < 0 {
 		return nil, &OpError{Op: "openSession", Err: ErrBadArguments, Detail: fmt.Sprintf("Timeout %v is negative", o.Timeout)}
 	}
@@ -209,15 +221,7 @@ func (c *Coordinator) NewSession(ctx context.Context, o SessionOptions) (*Sessio
 	if err := c.root.awaitJoined(ctx); err != nil {
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
-	s, err := c.root.openSession(ctx, c, o)
-	if o.External {
-		about := []slog.Attr{auditIDs(append([]ID{}, o.Identities...))}
-		if s != nil {
-			about = append(about, slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
-		}
-		c.auditResult(actOpenSession, err, about...)
-	}
-	return s, err
+	return c.root.openSession(ctx, c, o)
 }
 
 // awaitJoined waits until this process may read and propose, at most for the
@@ -230,10 +234,11 @@ func (c *Coordinator) awaitJoined(ctx context.Context) error {
 
 // govern executes a request of the ensemble's own code that needs no session.
 func (c *Coordinator) govern(ctx context.Context, r request) error {
-	if err := c.awaitJoined(ctx); err != nil {
-		return err
+	err := c.awaitJoined(ctx)
+	var res *result
+	if err == nil {
+		res, err = c.root.submit(ctx, c.root.ctx, r, c.cfg.OperationTimeout)
 	}
-	res, err := c.root.submit(ctx, c.root.ctx, r, c.cfg.OperationTimeout)
 	if err == nil {
 		err = res.code.err()
 	}

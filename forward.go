@@ -36,7 +36,9 @@ func (c *Coordinator) Delete(ctx context.Context, path string, opts ...DeleteOpt
 func (c *Coordinator) SetACL(ctx context.Context, path string, list []ACL, opts ...SetACLOption) (Stat, error) {
 	s, err := c.session(ctx)
 	if err != nil {
-		return Stat{}, &OpError{Op: "setACL", Path: path, Err: err}
+		err = &OpError{Op: "setACL", Path: path, Err: err}
+		c.anonymous.auditSetACL(path, list, Stat{}, err)
+		return Stat{}, err
 	}
 	return s.SetACL(ctx, path, list, opts...)
 }

@@ -496,6 +496,24 @@ func TestAudit(t *testing.T) {
 				if !errors.Is(err, coord.ErrSessionMoved) {
 					t.Fatal(err)
 				}
+				expect("authenticate refused") // each call is an event
+				err = external(t, c).AddAuth(t.Context(), "digest", make([]byte, 1<<16+1))
+				if !errors.Is(err, coord.ErrTooLarge) {
+					t.Fatal(err)
+				}
+				want = append(want, "open session ok")
+				expect("authenticate refused")
+				if !strings.Contains(last("reason"), "the limit is 65536") {
+					t.Errorf("it says %v", last("reason"))
+				}
+				_, _ = c.NewSession(t.Context(), coord.SessionOptions{External: true, Timeout: -1})
+				expect("open session refused")
+				_, _ = c.Resume(t.Context(), s.Token(), coord.SessionOptions{Timeout: -1})
+				expect("resume session refused")
+				given, cancelGiven := context.WithCancel(t.Context())
+				cancelGiven()
+				_, _ = c.Resume(given, s.Token(), coord.SessionOptions{External: true})
+				expect("resume session failed")
 				other := outsider(nil)(t, c)
 				expect("open session ok")
 				if err := other.AddAuth(t.Context(), "digest", []byte("super:wrong")); err != nil {
@@ -517,6 +535,39 @@ func TestAudit(t *testing.T) {
 				expect("set ACL refused") // nobody may set it any more
 				if last("late") != "true" {
 					t.Errorf("it says %v", events())
+				}
+
+				// A session that another member has: to ask for it is not to have it.
+				others := slices.DeleteFunc(e.Running(), func(other *coord.Coordinator) bool { return other == c })
+				far := outsider(nil)(t, others[0])
+				expect("open session ok")
+				unknown := func(act func(context.Context) error) {
+					t.Helper()
+					e.Isolate(c)
+					defer e.Heal()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					if err := act(ctx); !errors.Is(err, coord.ErrUnknownOutcome) {
+						t.Fatalf("while nobody answers: %v", err)
+					}
+				}
+				unknown(func(ctx context.Context) error {
+					_, err := c.Resume(ctx, far.Token(), coord.SessionOptions{External: true})
+					return err
+				})
+				want = append(want, "resume session unknown")
+				expect("resume session failed")
+				if last("late") != "true" || !strings.Contains(last("reason"), "nobody waited") || far.State() != coord.Connected {
+					t.Errorf("it says %v, and the session is %v", events()[len(want)-1], far.State())
+				}
+				unknown(func(ctx context.Context) error {
+					_, err := c.NewSession(ctx, coord.SessionOptions{External: true})
+					return err
+				})
+				want = append(want, "open session unknown")
+				expect("open session ok")
+				if last("late") != "true" || last("session") == "<nil>" {
+					t.Errorf("it says %v", events()[len(want)-1])
 				}
 			})
 		})

@@ -29,6 +29,12 @@ import (
 // [ErrSessionMoved], [ErrBadArguments] (options, the zero Token). If Resume fails
 // behind the takeover, the session is released again and the token stays good.
 func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*Session, error) {
+	s, err := c.resume(ctx, t, o)
+	c.auditResult(actResumeSession, err, slog.String("session", t.session.String()), o.audit())
+	return s, err
+}
+
+func (c *Coordinator) resume(ctx context.Context, t Token, o SessionOptions) (*Session, error) {
 	fail := func(err error, detail string) (*Session, error) {
 		return nil, &OpError{Op: "resume", Err: err, Detail: detail}
 	}
@@ -44,7 +50,6 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 		return fail(err, "")
 	}
 	if id := c.root.state().id; id != t.ensemble {
-		c.auditResult(actResumeSession, ErrAuthFailed, slog.String("session", t.session.String()))
 		return fail(ErrAuthFailed, fmt.Sprintf("the token is of ensemble %v, this is ensemble %v", t.ensemble, id))
 	}
 	if c.root.isLeaving() {
@@ -55,7 +60,6 @@ func (c *Coordinator) Resume(ctx context.Context, t Token, o SessionOptions) (*S
 		return fail(err, "")
 	}
 	s, err := c.resumeFor(ctx, t, &o, ids)
-	c.auditResult(actResumeSession, err, slog.String("session", t.session.String()), auditIDs(ids))
 	if err != nil {
 		return fail(err, "")
 	}
