@@ -53,6 +53,12 @@ func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String()
 // LogValue implements [slog.LogValuer]: handlers would look into the struct otherwise.
 func (o SessionOptions) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", o)) }
 
+// LogValue implements [slog.LogValuer]: in DefaultACL handlers would find hashes.
+func (s Settings) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", s)) } //nolint:gocritic // as above
+
+// LogValue implements [slog.LogValuer]: handlers would find the hashes in the list.
+func (t ACLTemplate) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", t)) }
+
 // LogValue implements [slog.LogValuer], for an entry that is an attribute by itself.
 func (a ACL) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%d %v", a.Perms, a.ID)) }
 

@@ -214,6 +214,9 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		if failed < 18 {
 			t.Errorf("only %d of %d calls failed: %v", failed, len(errs), errs)
 		}
+		settings := c.Settings()
+		settings.DefaultACL = list
+		v.show(settings, &settings, coord.ACLTemplate{Path: "/t", ACL: list})
 		stat := c.Status()
 		v.show(s, stranger, token, &token, o, &o, c, view, w, ws, list[0], list[0].ID, &list[0].ID, set, create, results, unknown, stat, &stat, view.Digest(), s.Context(), c.Context())
 		_, _ = fmt.Fprintf(v, "%v %+v %#v", list, list, list) // handlers of slog take lists apart
