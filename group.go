@@ -83,7 +83,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(),
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
-		warnedQuotas: quotaWarnings{},
+		warnedQuotas: newQuotaWarnings(),
 	}
 	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})

@@ -212,33 +212,43 @@ func (q *quota) String() string {
 
 // quotaWarnings says when this member last warned of each quota, in time since the
 // group was made. It is owned by the goroutine of the machine.
-type quotaWarnings map[string]time.Duration
+type quotaWarnings struct {
+	last    map[string]time.Duration
+	sweepAt int // the number of quotas that has old ones forgotten
+}
 
 const (
 	quotaWarnEvery = time.Minute // and for each quota
-	quotaWarnMany  = 1024        // that are remembered before old ones are forgotten
+	quotaWarnMany  = 1024        // the least number that is worth a sweep
 )
 
+func newQuotaWarnings() quotaWarnings {
+	return quotaWarnings{map[string]time.Duration{}, quotaWarnMany}
+}
+
 // warn logs that limits are exceeded which are not enforced.
-func (w quotaWarnings) warn(log *slog.Logger, now time.Duration, exceeded []*quota) {
+func (w *quotaWarnings) warn(log *slog.Logger, now time.Duration, exceeded []*quota) {
 	for _, q := range exceeded {
-		if last, warned := w[q.path]; warned && now-last < quotaWarnEvery {
+		if last, warned := w.last[q.path]; warned && now-last < quotaWarnEvery {
 			continue
 		}
-		if len(w) >= quotaWarnMany {
+		if len(w.last) >= w.sweepAt {
 			w.forget(now)
 		}
-		w[q.path] = now
+		w.last[q.path] = now
 		log.Warn("quota exceeded", slog.String("path", q.path), slog.Int64("znodes", q.usage.Znodes), slog.Int64("bytes", q.usage.Bytes),
 			slog.String("limits", string(q.limits.text())))
 	}
 }
 
-// forget drops what is so old that it makes no difference.
-func (w quotaWarnings) forget(now time.Duration) {
-	for path, last := range w {
+// forget drops what is so old that it makes no difference. The next sweep is due when
+// there are twice as many as it leaves: apply waits for it, and there may be a quota for
+// each of very many tenants.
+func (w *quotaWarnings) forget(now time.Duration) {
+	for path, last := range w.last {
 		if now-last >= quotaWarnEvery {
-			delete(w, path)
+			delete(w.last, path)
 		}
 	}
+	w.sweepAt = max(2*len(w.last), quotaWarnMany)
 }

@@ -214,13 +214,21 @@ func FuzzQuotaLimits(f *testing.F) {
 // TestQuotaWarningsAreForgotten sees that the memory of warnings is bounded by those
 // that still keep quiet.
 func TestQuotaWarningsAreForgotten(t *testing.T) {
-	w := quotaWarnings{}
+	w := newQuotaWarnings()
 	log := slog.New(slog.DiscardHandler)
 	for i := range 10_000 {
 		w.warn(log, time.Duration(i)*time.Second, []*quota{{path: fmt.Sprintf("/%d", i)}})
 	}
-	if len(w) > quotaWarnMany {
-		t.Errorf("%d warnings are remembered", len(w))
+	if len(w.last) > quotaWarnMany {
+		t.Errorf("%d warnings are remembered", len(w.last))
+	}
+
+	// A great many at once are not gone through for each of them.
+	for i := range 10_000 {
+		w.warn(log, 20_000*time.Second, []*quota{{path: fmt.Sprintf("/many/%d", i)}})
+	}
+	if w.sweepAt <= len(w.last) || len(w.last) != 10_000 {
+		t.Errorf("%d warnings are remembered, and all are looked at from %d on", len(w.last), w.sweepAt)
 	}
 }
 
