@@ -240,10 +240,12 @@ func TestTLSFilesNameTheFault(t *testing.T) {
 		{"empty ca", func(d tlsDir) { d.write("ca", nil) }, []string{"/ca", "no certificate"}},
 		{"a key for a ca", func(d tlsDir) { d.write("ca", otherKey) }, []string{"/ca", "PRIVATE KEY"}},
 		{"cut ca", func(d tlsDir) { d.write("ca", append(bytes.Clone(ca.pem), ca.pem[:len(ca.pem)/2]...)) }, []string{"/ca", "1 of its 2 certificates", "cut short"}},
-		{"cut ca before a whole one", func(d tlsDir) {
-			d.write("ca", append(append([]byte{}, ca.pem[:len(ca.pem)/2]...), append([]byte("\n"), ca.pem...)...))
+		{
+			"cut ca before a whole one", func(d tlsDir) {
+				d.write("ca", append(append([]byte{}, ca.pem[:len(ca.pem)/2]...), append([]byte("\n"), ca.pem...)...))
+			},
+			[]string{"/ca", "1 of its 2 certificates"},
 		},
-			[]string{"/ca", "1 of its 2 certificates"}},
 		{"damaged text in a ca", func(d tlsDir) {
 			d.write("ca", append(bytes.Replace(other.pem, []byte("M"), []byte("!"), 1), ca.pem...))
 		}, []string{"/ca", "1 of its 2 certificates"}},

@@ -9,9 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"coord/bench/machine"
-
 	"coord"
+	"coord/bench/machine"
 )
 
 const (
