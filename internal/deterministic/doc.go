@@ -11,6 +11,7 @@
 // What is still up to the machine: addresses. A map whose keys are pointers, or interfaces
 // or structs with pointers in them, is walked through in an order of its own in each
 // process, if it has more than eight elements. So nobody may walk through such a map where
-// the order matters. (Children of contexts are in such a map; the patch sorts them.)
+// the order matters. (Children of contexts, and watches of coord, are in such maps; the
+// patches sort them.)
 // Finalizers and cleanups run when they like, and files and sockets answer when they do.
 package deterministic

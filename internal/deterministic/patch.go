@@ -11,6 +11,12 @@ import (
 //go:embed go*.patch
 var patches embed.FS
 
+//go:embed coord.patch
+var sources []byte
+
+// Sources returns the patch to the sources of coord itself. Its root is that of the module.
+func Sources() (overlay.Patch, error) { return overlay.Parse("coord.patch", sources) }
+
 // Patch returns the patch to the sources of a Go version (as runtime.Version and "go env
 // GOVERSION" tell it), and false if there is none for it. Its root is GOROOT/src.
 func Patch(version string) (overlay.Patch, bool, error) {
