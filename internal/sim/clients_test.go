@@ -53,6 +53,9 @@ func (w *world) newClient(id int) *client {
 
 // runClient is one client of the Coordinators.
 func (w *world) runClient(id int) {
+	if !w.joins(uint64(id)) {
+		return
+	}
 	c := w.newClient(id)
 	for !w.stopping.Load() {
 		if c.p == nil || c.p.killed.Load() != 0 || c.dice.IntN(50) == 0 {
@@ -64,13 +67,30 @@ func (w *world) runClient(id int) {
 		}
 		c.api = c.p.c
 		for range 1 + c.dice.IntN(20) {
-			c.step()
+			c.act(c.step)
 			if c.dice.IntN(4) == 0 {
 				sleep(between(c.dice, 0, 20*time.Millisecond))
 			}
 		}
 		sleep(between(c.dice, 0, w.o.think))
 	}
+}
+
+// act does something with dice of its own, so that nothing else changes if the script
+// leaves it out.
+func (c *client) act(do func()) {
+	who := uint64(c.id)
+	c.w.mu.Lock()
+	c.w.acts[who]++
+	n := c.w.acts[who]
+	c.w.mu.Unlock()
+	if !c.w.o.script.does(who, n) {
+		return
+	}
+	pace := c.dice
+	c.dice = c.w.dice(forActs + who<<24 + n)
+	do()
+	c.dice = pace
 }
 
 func between(dice *rand.Rand, least, most time.Duration) time.Duration {

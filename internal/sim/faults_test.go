@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"coord"
@@ -82,21 +83,23 @@ var faults = []fault{
 // spare, see world.runGentle.
 var gentle = []string{"crash", "crash leader", "stop", "move leader", "snapshot"}
 
-// runFaults does one thing after another until the clients have come to an end.
+// runFaults takes one step after another until the clients have come to an end.
 func (w *world) runFaults() {
-	dice := w.dice(forFaults)
-	for !w.stopping.Load() {
-		w.nap(between(dice, 0, 10*time.Second))
-		victim := w.other(dice)
-		for range 1 + dice.IntN(3) {
-			w.inject(pick(dice), dice, victim)
-			if dice.IntN(2) == 0 { // else the same has several at once
-				victim = w.other(dice)
-			}
-			w.nap(between(dice, 0, 3*time.Second))
+	for s := range w.steps() {
+		w.nap(s.at - w.now())
+		if w.stopping.Load() {
+			return
 		}
-		w.nap(between(dice, 0, 15*time.Second))
-		w.mend(dice)
+		w.mu.Lock()
+		w.done = append(w.done, step{index: s.index, at: w.now(), name: s.name, victim: s.victim})
+		w.mu.Unlock()
+		dice := w.dice(forSteps + s.index)
+		if s.name == heal {
+			w.mend(dice)
+			continue
+		}
+		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == s.name })
+		w.inject(faults[i], dice, s.victim)
 	}
 }
 

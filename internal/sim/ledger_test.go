@@ -59,6 +59,10 @@ const (
 	unknown
 )
 
+func (o outcome) String() string {
+	return [...]string{"pending", "acknowledged", "refused", "unknown"}[o]
+}
+
 // A call is one request of a client and what came of it.
 type call struct {
 	id      int

@@ -15,6 +15,7 @@ import (
 
 	"coord"
 	"coord/internal/bubble"
+	"coord/internal/deterministic"
 	"coord/internal/invariants"
 	"coord/internal/private"
 )
@@ -37,7 +38,7 @@ func TestRecipes(t *testing.T) {
 	}
 	start, sum := time.Now(), contested{counts: map[string]int{}, faults: map[string]int{}}
 	runAll(t, total, func(t *testing.T, seed uint64, left int) int {
-		s := contend(t, options{seed: seed, ops: min(grantsPerRun, left), members: *membersFlag, silent: true})
+		s := contend(t, recipeOptions(seed, min(grantsPerRun, left)))
 		sum.add(s)
 		return s.grants
 	})
@@ -45,24 +46,25 @@ func TestRecipes(t *testing.T) {
 	t.Logf("total: %d runs, %v of real time, %.0f grants a second: %v", sum.runs, took.Round(time.Millisecond), float64(sum.grants)/took.Seconds(), &sum)
 }
 
+// recipeOptions returns how the run of a seed goes.
+func recipeOptions(seed uint64, grants int) options {
+	return options{seed: seed, ops: grants, members: *membersFlag, silent: true}
+}
+
 // contend makes one run.
 func contend(t *testing.T, o options) contested {
 	t.Helper()
 	var s contested
+	deterministic.Start(t, o.schedule())
 	bubble.Run(t, func(t *testing.T) {
+		stop := make(chan struct{})
+		defer close(stop)
+		deterministic.Collect(stop)
 		c := newContest(newWorld(t, o))
 		c.run()
 		s = c.summary()
-		errs := c.w.ledger.found()
 		t.Logf("seed %d: %v", o.seed, &s)
-		if len(errs) == 0 {
-			return
-		}
-		for _, err := range errs {
-			t.Error(err)
-		}
-		t.Errorf("the last of the trace:\n%v", c.w.trace)
-		t.Errorf("repeat with: go test ./internal/sim -run TestRecipes -sim.seed=%d -sim.grants=%d", o.seed, o.ops)
+		c.w.report("TestRecipes", fmt.Sprintf("-sim.grants=%d", o.ops))
 	})
 	return s
 }
@@ -160,40 +162,18 @@ func (c *contest) run() {
 		defer close(chaos)
 		w.runFaults()
 	}()
-	for id := range 60 {
-		w.working.Go(func() { c.runContender(uint64(id)) })
-	}
-	for id := range 6 {
-		w.working.Go(func() { c.runElected(100 + uint64(id)) })
-		c.observe(200 + uint64(id))
-	}
-	for i, d := range c.doubles {
-		for id := range d.n + i { // one too many for the second
-			w.working.Go(func() { d.run(w.dice(300 + uint64(10*i+id))) })
+	for id := range uint64(60) {
+		if w.joins(id) {
+			w.working.Go(func() { c.runContender(id) })
 		}
 	}
-	for i, g := range c.gates {
-		g.start(400 + 10*uint64(i))
-	}
-	for i, d := range c.depots {
-		d.start(700 + 50*uint64(i))
-	}
-	for i, t := range c.topics {
-		t.start(900 + 20*uint64(i))
-	}
-	c.shares.start(950)
-	for id := range 3 {
-		w.working.Go(func() { c.meddle(600 + uint64(id)) })
-	}
-	for id := range 4 {
-		w.working.Go(func() { c.numbers.run(w.dice(500 + uint64(id))) })
-	}
-	for len(w.ledger.found()) == 0 && c.grants() < w.o.ops {
-		if sleep(time.Second); w.now() > longest {
+	c.startOthers()
+	for c.grants() < w.o.ops && w.goesOn() {
+		if w.now() > longest {
 			w.violate("liveness: %d grants in %v", c.grants(), longest)
 		}
 	}
-	w.stopping.Store(true)
+	w.stop()
 	<-chaos
 	w.trace.add("THE END: heal")
 	w.heal()
@@ -202,6 +182,53 @@ func (c *contest) run() {
 	close(c.healed)
 	w.await(&w.working)
 	c.finish()
+}
+
+// startOthers starts those who play beside the contenders.
+func (c *contest) startOthers() {
+	w := c.w
+	for id := range uint64(6) {
+		if w.joins(100 + id) {
+			w.working.Go(func() { c.runElected(100 + id) })
+			c.observe(200 + id)
+		}
+	}
+	for i, d := range c.doubles {
+		if !w.joins(300 + uint64(10*i)) {
+			continue
+		}
+		for id := range d.n + i { // one too many for the second
+			w.working.Go(func() { d.run(w.dice(300 + uint64(10*i+id))) })
+		}
+	}
+	for i, g := range c.gates {
+		if who := 400 + 10*uint64(i); w.joins(who) {
+			g.start(who)
+		}
+	}
+	for i, d := range c.depots {
+		if who := 700 + 50*uint64(i); w.joins(who) {
+			d.start(who)
+		}
+	}
+	for i, t := range c.topics {
+		if who := 900 + 20*uint64(i); w.joins(who) {
+			t.start(who)
+		}
+	}
+	if w.joins(950) {
+		c.shares.start(950)
+	}
+	for id := range uint64(3) {
+		if w.joins(600 + id) {
+			w.working.Go(func() { c.meddle(600 + id) })
+		}
+	}
+	for id := range uint64(4) {
+		if w.joins(500 + id) {
+			w.working.Go(func() { c.numbers.run(w.dice(500 + id)) })
+		}
+	}
 }
 
 // finish checks what holds when all clients are gone.

@@ -86,6 +86,9 @@ func (h *handle) over() bool { return h.ended.Load() != 0 }
 
 // runSessions is one user of sessions: one after another.
 func (w *world) runSessions(id int) {
+	if !w.joins(uint64(id)) {
+		return
+	}
 	c := w.newClient(id)
 	for !w.stopping.Load() {
 		c.p = w.any(c.dice)
@@ -119,9 +122,9 @@ func (c *client) live(h *handle) {
 	until := c.w.now() + between(c.dice, 0, 20*time.Second)
 	for c.w.now() < until && !h.over() && !c.w.stopping.Load() {
 		if c.dice.IntN(3) == 0 {
-			c.ephemeral()
+			c.act(c.ephemeral)
 		} else {
-			c.step()
+			c.act(c.step)
 		}
 		sleep(between(c.dice, 0, 2*time.Second))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"coord"
 	"coord/internal/bubble"
+	"coord/internal/deterministic"
 	"coord/internal/invariants"
 	"coord/internal/private"
 )
@@ -37,6 +38,7 @@ type options struct {
 	think   time.Duration // at most, between two bursts of a client
 	gentle  bool          // only leaders change
 	silent  bool          // nobody writes the history down
+	script  *script       // nil: all of the run
 }
 
 // TestSimulation runs ensembles in virtual time under faults until it has made the
@@ -51,15 +53,20 @@ func TestSimulation(t *testing.T) {
 	}
 	start, sum := time.Now(), summary{faults: map[string]int{}}
 	runAll(t, total, func(t *testing.T, seed uint64, left int) int {
-		o := options{seed: seed, ops: min(opsPerRun, left), members: *membersFlag, think: 6 * time.Second, gentle: seed%8 == 5}
-		if seed%3 == 0 {
-			o.think = 2 * time.Second
-		}
-		s := simulate(t, o)
+		s := simulate(t, simOptions(seed, min(opsPerRun, left)))
 		sum.add(s)
 		return s.ops
 	})
 	t.Logf("total: %d runs, %v of real time: %v", sum.runs, time.Since(start).Round(time.Millisecond), &sum)
+}
+
+// simOptions returns how the run of a seed goes.
+func simOptions(seed uint64, ops int) options {
+	o := options{seed: seed, ops: ops, members: *membersFlag, think: 6 * time.Second, gentle: seed%8 == 5}
+	if seed%3 == 0 {
+		o.think = 2 * time.Second
+	}
+	return o
 }
 
 // runAll makes runs, each with the next seed, until they have made the wanted number together,
@@ -83,22 +90,52 @@ func runAll(t *testing.T, wanted int, run func(t *testing.T, seed uint64, left i
 func simulate(t *testing.T, o options) summary {
 	t.Helper()
 	var s summary
+	deterministic.Start(t, o.schedule())
 	bubble.Run(t, func(t *testing.T) {
+		stop := make(chan struct{})
+		defer close(stop)
+		deterministic.Collect(stop)
 		w := newWorld(t, o)
 		w.run()
 		s = w.summary()
-		errs := w.ledger.found()
 		t.Logf("seed %d: %v", o.seed, &s)
-		if len(errs) == 0 {
-			return
-		}
-		for _, err := range errs {
-			t.Error(err)
-		}
-		t.Errorf("the last of the trace:\n%v", w.trace)
-		t.Errorf("repeat with: go test ./internal/sim -run TestSimulation -sim.seed=%d -sim.ops=%d", o.seed, o.ops)
+		w.report("TestSimulation", fmt.Sprintf("-sim.ops=%d", o.ops))
 	})
 	return s
+}
+
+// schedule returns what the order of goroutines comes from.
+func (o options) schedule() uint64 {
+	if o.script == nil {
+		return o.seed
+	}
+	return o.seed + o.script.schedule<<32
+}
+
+// report says what the run has found, and how to find it again.
+func (w *world) report(test, flags string) {
+	w.t.Helper()
+	logTrace(w.t)
+	w.keepScript()
+	errs := w.ledger.found()
+	if len(errs) == 0 {
+		return
+	}
+	for _, err := range errs {
+		w.t.Error(err)
+	}
+	w.t.Errorf("the last of the trace:\n%v", w.trace)
+	w.t.Errorf("repeat with: go test ./internal/sim -run %s -sim.seed=%d %s", test, w.o.seed, flags)
+	w.t.Errorf("make it small with: make sim-shrink TEST=%s SEED=%d", test, w.o.seed)
+}
+
+// logTrace says what two runs of a seed have in common, if they are deterministic.
+func logTrace(t *testing.T) {
+	t.Helper()
+	if deterministic.Enabled {
+		events, hash := deterministic.Trace()
+		t.Logf("trace: %d events, hash %016x", events, hash)
+	}
 }
 
 // run is one run, from the first member to the last check.
@@ -120,16 +157,18 @@ func (w *world) run() {
 		w.working.Go(func() { w.runSessions(100 + id) })
 	}
 	for id := range uint64(8) {
-		w.working.Go(func() { w.runWatcher(w.dice(forWatchers + id)) })
+		if w.joins(forWatchers + id) {
+			w.working.Go(func() { w.runWatcher(w.dice(forWatchers + id)) })
+		}
 	}
 	go func() {
 		defer close(guard)
-		for w.ledger.operations() < w.o.ops && len(w.ledger.found()) == 0 {
-			if time.Sleep(time.Second); w.now() > longest {
+		for w.ledger.operations() < w.o.ops && w.goesOn() {
+			if w.now() > longest {
 				w.violate("liveness: %d operations in %v", w.ledger.operations(), longest)
 			}
 		}
-		w.stopping.Store(true)
+		w.stop()
 	}()
 	<-guard
 	<-chaos
@@ -139,6 +178,28 @@ func (w *world) run() {
 	w.ready()
 	w.await(&w.working)
 	w.finish()
+}
+
+// goesOn lets a second pass, or less, and reports whether clients may go on by what the
+// script says and what was found.
+func (w *world) goesOn() bool {
+	if len(w.ledger.found()) > 0 {
+		return false
+	}
+	left := time.Second
+	if until := w.o.script.until; until > 0 {
+		left = min(left, until-w.now())
+	}
+	sleep(left)
+	return left > 0
+}
+
+// stop has the clients come to an end.
+func (w *world) stop() {
+	w.mu.Lock()
+	w.stopped = w.now()
+	w.mu.Unlock()
+	w.stopping.Store(true)
 }
 
 // longest is how long a run may take, and how long its end may: far longer than any

@@ -52,6 +52,9 @@ type world struct {
 	views    []keptView                       // guarded by mu
 	digests  map[coord.ZXID]coord.Digest      // guarded by mu
 	looked   int                              // guarded by mu; how many digests were compared
+	done     []step                           // guarded by mu; what was done to the ensemble
+	acts     map[uint64]uint64                // guarded by mu; how many of whom, of those who take part
+	stopped  time.Duration                    // guarded by mu; when the clients were to come to an end
 }
 
 // A process is one life of a member.
@@ -70,6 +73,9 @@ type keptView struct {
 
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
+	if o.script == nil {
+		o.script = &script{seed: o.seed}
+	}
 	rng := rand.New(rand.NewPCG(o.seed, forWorld))
 	w := &world{
 		t: t, o: o, start: time.Now(), net: memraft.NewNet(o.seed),
@@ -77,7 +83,7 @@ func newWorld(t *testing.T, o options) *world {
 		ledger:   newLedger(), history: newHistory(), trace: &trace{start: time.Now()},
 		running: map[coord.MemberID]*process{}, up: map[coord.MemberID]bool{}, paused: map[coord.MemberID]bool{},
 		cut: map[[2]coord.MemberID]bool{}, out: map[coord.MemberID]time.Duration{}, faults: map[string]int{},
-		digests: map[coord.ZXID]coord.Digest{},
+		digests: map[coord.ZXID]coord.Digest{}, acts: map[uint64]uint64{},
 	}
 	w.ledger.trace, w.ledger.start = w.trace, w.start
 	n := 3
@@ -104,8 +110,10 @@ const (
 	forWorld uint64 = 1000 + iota
 	forFaults
 	forEnd
-	forWatchers               // and the next
-	forRivals   uint64 = 2000 // and more
+	forWatchers                  // and the next
+	forSteps    uint64 = 1 << 32 // and more
+	forActs     uint64 = 1 << 40 // and more
+	forRivals   uint64 = 2000    // and more
 )
 
 // violate takes note of a broken promise.
