@@ -102,13 +102,35 @@ crash: ## kill and restart members ROUNDS (50) times and compare what they promi
 chaos: ## run processes on a network with faults for MINUTES (20), from SEED (1) on, and write REPORT (chaos.md); needs root on Linux
 	go test ./internal/crashtest -run TestChaos -chaos.minutes=$(MINUTES) -crash.seed=$(SEED) -chaos.report=$(abspath $(REPORT)) -timeout 0 -v
 
+# The simulator, such that a seed's runs are the same to the last event, if Go's sources
+# are known; see docs/SIMULATION.md. The first build takes minutes.
+SIMDIR   ?= $(or $(TMPDIR),/tmp)
+SIMTEST  := $(SIMDIR)/coord-sim.test
+SIMFLAGS  = -sim.seed=$(SEED) -sim.duration=$(DURATION) -test.timeout 24h -test.v
+
+.PHONY: sim-build
+sim-build:
+	go run ./internal/deterministic/build -o $(SIMTEST) ./internal/sim
+
 .PHONY: sim
-sim: ## simulate OPS (10 million) operations under faults in virtual time, from SEED (1) on, at most for DURATION
-	go test ./internal/sim -run TestSimulation -sim.ops=$(OPS) -sim.seed=$(SEED) -sim.duration=$(DURATION) -timeout 24h -v
+sim: sim-build ## simulate OPS (10 million) operations under faults in virtual time, from SEED (1) on, at most for DURATION
+	cd internal/sim && $(SIMTEST) -test.run '^TestSimulation$$' -sim.ops=$(OPS) $(SIMFLAGS)
 
 .PHONY: sim-recipes
-sim-recipes: ## simulate recipes under faults in virtual time until GRANTS (a million) were made, from SEED (1) on, at most for DURATION
-	go test ./internal/sim -run TestRecipes -sim.grants=$(GRANTS) -sim.seed=$(SEED) -sim.duration=$(DURATION) -timeout 24h -v
+sim-recipes: sim-build ## simulate recipes under faults in virtual time until GRANTS (a million) were made, from SEED (1) on, at most for DURATION
+	cd internal/sim && $(SIMTEST) -test.run '^TestRecipes$$' -sim.grants=$(GRANTS) $(SIMFLAGS)
+
+.PHONY: sim-repeat
+sim-repeat: sim-build ## prove that runs of a seed are the same in several processes
+	cd internal/sim && $(SIMTEST) -test.run '^TestRepeat$$' -sim.repeat -test.v
+
+.PHONY: sim-shrink
+sim-shrink: sim-build ## make the run of SEED that fails small, of TEST (TestSimulation), into KEEP (shrunk.script)
+	cd internal/sim && $(SIMTEST) -test.run '^TestShrink$$' -sim.shrink=$(or $(TEST),TestSimulation) -sim.seed=$(SEED) -sim.keep=$(abspath $(or $(KEEP),shrunk.script)) -test.timeout 24h -test.v
+
+.PHONY: mutants
+mutants: ## plant bugs, each in a copy, and have them caught; MUTANT for one of them
+	go test ./internal/mutants -run '^TestHunt$$' -mutants.hunt -mutants.only=$(MUTANT) -timeout 24h -v
 
 .PHONY: bench-engine
 bench-engine: ## measure the engine on this machine
