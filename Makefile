@@ -121,8 +121,8 @@ sim-recipes: sim-build ## simulate recipes under faults in virtual time until GR
 	cd internal/sim && $(SIMTEST) -test.run '^TestRecipes$$' -sim.grants=$(GRANTS) $(SIMFLAGS)
 
 .PHONY: sim-repeat
-sim-repeat: sim-build ## prove that runs of a seed are the same in several processes
-	cd internal/sim && $(SIMTEST) -test.run '^TestRepeat$$' -sim.repeat -test.v
+sim-repeat: sim-build ## prove that runs of SEED (1) and the next are the same in several processes
+	cd internal/sim && $(SIMTEST) -test.run '^TestRepeat$$' -sim.repeat -sim.seed=$(SEED) -test.timeout 24h -test.v
 
 .PHONY: sim-shrink
 sim-shrink: sim-build ## make the run of SEED that fails small, of TEST (TestSimulation), into KEEP (shrunk.script)

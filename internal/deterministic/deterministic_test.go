@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -68,7 +69,7 @@ func TestRunsRepeat(t *testing.T) {
 		outputs[i] = make(chan string, 1)
 		go func() {
 			cmd := exec.CommandContext(t.Context(), binary, "-test.run", "TestLottery")
-			cmd.Env = append(os.Environ(), "PADDING="+strings.Repeat("x", i*5000), "GOMAXPROCS="+string(rune('1'+i)))
+			cmd.Env = append(os.Environ(), "PADDING="+strings.Repeat("x", i*5000), "GOMAXPROCS="+strconv.Itoa(1+i))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				out = append(out, err.Error()...)

@@ -54,7 +54,9 @@ func TestPatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got struct{ Replace map[string]string }
+	var got struct {
+		Replace map[string]string `json:"Replace"`
+	}
 	b, err := os.ReadFile(list)
 	if err != nil {
 		t.Fatal(err)

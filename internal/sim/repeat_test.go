@@ -22,16 +22,18 @@ func TestRepeat(t *testing.T) {
 		t.Skip("this binary is not deterministic")
 	}
 	for _, r := range []struct {
-		test, ops string
-		seeds     int
+		test, flag string
+		made       int
 	}{
-		{"TestSimulation", "-sim.ops", 4 * opsPerRun},
+		{"TestSimulation", "-sim.ops", 3 * opsPerRun},
 		{"TestRecipes", "-sim.grants", 2 * grantsPerRun},
 	} {
 		traces := make([]chan []string, 3)
 		for i := range traces {
 			traces[i] = make(chan []string, 1)
-			go func() { traces[i] <- tracesOf(t, i, "-test.run", "^"+r.test+"$", fmt.Sprintf("%s=%d", r.ops, r.seeds)) }()
+			go func() {
+				traces[i] <- tracesOf(t, i, "-test.run", "^"+r.test+"$", fmt.Sprintf("%s=%d", r.flag, r.made), fmt.Sprintf("-sim.seed=%d", *seedFlag))
+			}()
 		}
 		first := <-traces[0]
 		if len(first) < 2 {

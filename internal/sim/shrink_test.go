@@ -215,6 +215,7 @@ func (k *shrinker) shrink() {
 				}
 			}
 		})
+		k.shorten()
 		k.leaveOut("steps", func(s *script) int { return len(s.steps) }, func(s *script, keep func(int) bool) {
 			var steps []step
 			for i, st := range s.steps {
@@ -267,7 +268,7 @@ func (k *shrinker) leaveOut(what string, count func(*script) int, reduce func(s 
 		}
 		chunks = min(chunks, n)
 		reduced := false
-		for i := 0; i < chunks; i++ {
+		for i := range chunks {
 			from, to := i*n/chunks, (i+1)*n/chunks
 			s := *k.best
 			reduce(&s, func(j int) bool { return j < from || j >= to })

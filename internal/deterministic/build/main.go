@@ -50,7 +50,7 @@ func build(out, mutant, pkg string, strict bool) (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what is left is small
 	o := overlay.New(dir)
 	version, src, module := env[0], filepath.Join(env[1], "src"), filepath.Dir(env[2])
 	known, err = applyDeterministic(o, version, src, module)
