@@ -65,8 +65,11 @@ func (s set) has(n uint64) bool {
 }
 
 func (s set) String() string {
-	if s == nil {
+	switch {
+	case s == nil:
 		return "all"
+	case len(s) == 0:
+		return "none"
 	}
 	var parts []string
 	for _, p := range s {
@@ -80,10 +83,13 @@ func (s set) String() string {
 }
 
 func parseSet(text string) (set, error) {
-	if text == "all" {
-		return nil, nil
-	}
 	s := set{}
+	switch text {
+	case "all":
+		return nil, nil
+	case "none":
+		return s, nil
+	}
 	for part := range strings.FieldsSeq(text) {
 		from, to, two := strings.Cut(part, "-")
 		p := span{}

@@ -235,9 +235,9 @@ func (s *script) size() int { return len(s.actors) + len(s.steps) + s.numberOfAc
 
 // shorten ends the run sooner.
 func (k *shrinker) shorten() {
-	for _, share := range []time.Duration{8, 4, 2} {
+	for _, eighths := range []time.Duration{1, 2, 4, 6} {
 		s := *k.best
-		s.until = k.best.until / share
+		s.until = k.best.until / 8 * eighths
 		if k.try(&s) {
 			return
 		}
@@ -339,6 +339,9 @@ func TestScriptText(t *testing.T) {
 		explicit: true, actors: map[uint64]set{3: {{1, 17}, {40, 40}}, 4: {}, 101: nil},
 		steps: []step{{4, 12500 * time.Millisecond, "crash leader", 2}, {5, time.Minute, heal, 0}},
 	}
+	if got, err := parseScript("explicit\nactor 4: " + set{}.String()); err != nil || got.plays(3) || !got.plays(4) || got.does(4, 1) {
+		t.Errorf("an actor without acts: %+v, %v", got, err)
+	}
 	got, err := parseScript(s.String())
 	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", s) {
 		t.Fatalf("read back: %+v, %v\nwant %+v", got, err, s)
@@ -370,7 +373,7 @@ func TestShrinker(t *testing.T) {
 	}}
 	k.class, k.best = "G1", s
 	k.shrink()
-	want := "test \nseed 0\nschedule 0\nmembers 3\nuntil 1m52.5s\nexplicit\nactor 2: 7\nfault 3: 0s heal, member 3\nfault 22: 0s heal, member 3\n"
+	want := "test \nseed 0\nschedule 0\nmembers 3\nuntil 1m3.28125s\nexplicit\nactor 2: 7\nfault 3: 0s heal, member 3\nfault 22: 0s heal, member 3\n"
 	if k.best.String() != want {
 		t.Errorf("left:\n%v\nwant:\n%v", k.best, want)
 	}
