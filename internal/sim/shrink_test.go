@@ -235,9 +235,9 @@ func (s *script) size() int { return len(s.actors) + len(s.steps) + s.numberOfAc
 
 // shorten ends the run sooner.
 func (k *shrinker) shorten() {
-	for _, eighths := range []time.Duration{1, 2, 4, 6} {
+	for _, eighths := range []int{1, 2, 4, 6} {
 		s := *k.best
-		s.until = k.best.until / 8 * eighths
+		s.until = k.best.until * time.Duration(eighths) / 8
 		if k.try(&s) {
 			return
 		}
