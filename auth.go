@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // ZooKeeper's digest scheme is made of it
 	"crypto/subtle"
@@ -174,11 +175,21 @@ func (s *Session) authenticate(ctx context.Context, scheme string, credential []
 			return s.c.authenticateUser(ctx, credential)
 		}
 	}
-	err = s.c.logins.attempt(ctx, s.caller(), func() error {
+	err = s.c.logins.attempt(ctx, s.caller(), accountOf(scheme, credential), func() error {
 		proved, err = check(ctx, scheme, credential)
 		return err
 	})
 	return proved, err
+}
+
+// accountOf returns what a credential is for, as far as that can be told before it is
+// checked: a user, or somebody of a plug-in's scheme.
+func accountOf(scheme string, credential []byte) string {
+	if scheme != schemeUser {
+		return scheme
+	}
+	name, _, _ := bytes.Cut(credential, []byte(":"))
+	return scheme + ":" + string(name)
 }
 
 // caller returns whom the throttle knows the session's client by.
@@ -208,7 +219,7 @@ func (s *Session) authenticateDigest(ctx context.Context, credential string) ([]
 	if super == "" || !strings.HasPrefix(id.ID, name+":") {
 		return proved, nil
 	}
-	err := s.c.logins.attempt(ctx, s.caller(), func() error {
+	err := s.c.logins.attempt(ctx, s.caller(), schemeSuper, func() error {
 		// What is granted stays, so a digest that was replaced anywhere must not count
 		// on a member that has not heard of it.
 		st, err := s.c.root.readable(ctx, readOptions{linearizable: true})

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
@@ -11,9 +12,11 @@ import (
 // tries many passwords on one member. Who is slowed is the one who calls and never
 // the user who is called: anybody could lock that user out.
 //
-// Attempts of one caller are made one after the other. After n failures in a row the
-// next attempt waits until 100 ms times 2^(n-1), at most 10 s, have passed since the
-// last. A success ends that, and so do 10 minutes without a failure.
+// Attempts of one caller are made one after the other. After n failures the next
+// attempt waits until 100 ms times 2^(n-1), at most 10 s, have passed since the last.
+// A success has those forgotten that concerned the same account, but no others: who
+// has a password of his own does not get to try those of others with it. 10 minutes
+// without a failure have all forgotten.
 type throttle struct {
 	mu      sync.Mutex
 	callers map[string]*caller // guarded by mu; those with an attempt or a failure
@@ -28,20 +31,28 @@ const (
 	// are forgotten: whoever calls from so many addresses is slowed by what a password
 	// costs alone.
 	mostCallers = 1 << 14
+
+	// mostAccounts bounds the accounts for which a caller's failures are told apart. No
+	// success has those forgotten that concern more.
+	mostAccounts = 16
 )
 
 // A caller is one who was not accepted, or of whom an attempt is under way.
 type caller struct {
 	turn     chan struct{} // holds 1: whoever fills it makes an attempt
 	attempts int           // guarded by throttle.mu; under way or waiting
-	failures int           // guarded by throttle.mu; in a row
+	failures int           // guarded by throttle.mu
 	failed   time.Time     // guarded by throttle.mu; the last of them
+
+	// accounts has the failures that concern an account, by its hash. Guarded by
+	// throttle.mu.
+	accounts map[[sha256.Size]byte]int
 }
 
-// attempt calls try when it is this caller's turn. An error of try that satisfies
+// attempt calls try, which is about an account, when it is this caller's turn. An error of try that satisfies
 // errors.Is for ErrAuthFailed is a failure, nil is a success, and any other decides
 // nothing.
-func (t *throttle) attempt(ctx context.Context, key string, try func() error) error {
+func (t *throttle) attempt(ctx context.Context, key, account string, try func() error) error {
 	c := t.enter(key)
 	defer t.leave(key, c)
 	select {
@@ -55,7 +66,7 @@ func (t *throttle) attempt(ctx context.Context, key string, try func() error) er
 		return context.Cause(ctx)
 	}
 	err := try()
-	t.learn(c, err)
+	t.learn(c, account, err)
 	return err
 }
 
@@ -92,21 +103,29 @@ func (t *throttle) delay(c *caller) time.Duration {
 	defer t.mu.Unlock()
 	since := time.Since(c.failed)
 	if c.failures == 0 || since > forgetAfter {
-		c.failures = 0
+		c.failures, c.accounts = 0, nil
 		return 0
 	}
 	return min(firstDelay<<min(c.failures-1, 10), mostDelay) - since
 }
 
 // learn takes note of how an attempt ended.
-func (t *throttle) learn(c *caller, err error) {
+func (t *throttle) learn(c *caller, account string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	about := sha256.Sum256([]byte(account))
 	switch {
 	case err == nil:
-		c.failures = 0
+		c.failures -= c.accounts[about]
+		delete(c.accounts, about)
 	case errors.Is(err, ErrAuthFailed):
 		c.failures++
 		c.failed = time.Now()
+		if c.accounts == nil {
+			c.accounts = map[[sha256.Size]byte]int{}
+		}
+		if _, known := c.accounts[about]; known || len(c.accounts) < mostAccounts {
+			c.accounts[about]++
+		}
 	}
 }

@@ -1,11 +1,15 @@
 package coord
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"coord/internal/bubble"
 )
 
 // TestNobodysHashCostsTheSame keeps the time of an answer from telling who is a user.
@@ -63,14 +67,57 @@ func TestThrottleIsBounded(t *testing.T) {
 	var th throttle
 	fail := func() error { return ErrAuthFailed }
 	for i := range 3 * mostCallers {
-		if err := th.attempt(t.Context(), fmt.Sprint(i), fail); err != ErrAuthFailed { //nolint:errorlint // it is handed through as it is
+		if err := th.attempt(t.Context(), fmt.Sprint(i), "", fail); err != ErrAuthFailed { //nolint:errorlint // it is handed through as it is
 			t.Fatal(err)
 		}
 		if n := len(th.callers); n > mostCallers {
 			t.Fatalf("%d callers are remembered, the limit is %d", n, mostCallers)
 		}
 	}
-	if err := th.attempt(t.Context(), "new", func() error { return nil }); err != nil || th.callers["new"] != nil {
+	if err := th.attempt(t.Context(), "new", "", func() error { return nil }); err != nil || th.callers["new"] != nil {
 		t.Errorf("a caller who never failed is remembered, %v", err)
 	}
+}
+
+// TestThrottleTellsAccountsApart has somebody with a password of his own try others'.
+func TestThrottleTellsAccountsApart(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		var th throttle
+		took := func(account string, result error) time.Duration {
+			t.Helper()
+			begin := time.Now()
+			if err := th.attempt(t.Context(), "caller", account, func() error { return result }); !errors.Is(err, result) {
+				t.Fatal(err)
+			}
+			return time.Since(begin)
+		}
+		for i := range 4 {
+			took("other", ErrAuthFailed)
+			if got, want := took("mine", nil), 100*time.Millisecond<<i; got != want {
+				t.Errorf("behind %d guesses an attempt took %v, want %v", i+1, got, want)
+			}
+		}
+		took("mine", ErrAuthFailed)
+		if th.callers["caller"].failures != 5 {
+			t.Errorf("%d failures, want 5", th.callers["caller"].failures)
+		}
+		took("mine", nil)
+		if c := th.callers["caller"]; c.failures != 4 || len(c.accounts) != 1 {
+			t.Errorf("behind a success: %d failures of %d accounts, want 4 of 1", c.failures, len(c.accounts))
+		}
+		for i := range 2 * mostAccounts {
+			took(fmt.Sprint(i), ErrAuthFailed)
+		}
+		if c := th.callers["caller"]; len(c.accounts) != mostAccounts || c.failures != 4+2*mostAccounts {
+			t.Errorf("%d failures of %d accounts, want %d of %d", c.failures, len(c.accounts), 4+2*mostAccounts, mostAccounts)
+		}
+		took("other", nil)
+		if th.callers["caller"].failures != 2*mostAccounts {
+			t.Errorf("%d failures, want %d", th.callers["caller"].failures, 2*mostAccounts)
+		}
+		time.Sleep(forgetAfter + time.Second)
+		if got := took("other", ErrAuthFailed); got != 0 || th.callers["caller"].failures != 1 || len(th.callers["caller"].accounts) != 1 {
+			t.Errorf("behind %v of peace an attempt took %v", forgetAfter, got)
+		}
+	})
 }
