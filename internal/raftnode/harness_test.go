@@ -224,7 +224,25 @@ func freePorts(tb testing.TB, n int) []string {
 // checked for leaked goroutines and overlapping calls when its test ends.
 func open(tb testing.TB, cfgs []raftnode.Config, groups ...replica.GroupID) *ensemble {
 	tb.Helper()
+	checkLeaks(tb)
+	return openAmong(tb, cfgs, groups...)
+}
+
+// checkLeaks fails the test if goroutines are left at its end that are not there now.
+func checkLeaks(tb testing.TB) {
+	tb.Helper()
 	before := goleak.IgnoreCurrent()
+	tb.Cleanup(func() {
+		if err := goleak.Find(before); err != nil {
+			tb.Errorf("goroutines after Close: %v", err)
+		}
+	})
+}
+
+// openAmong opens an ensemble where several are open at once: the goroutines that one
+// starts late are not left behind by another.
+func openAmong(tb testing.TB, cfgs []raftnode.Config, groups ...replica.GroupID) *ensemble {
+	tb.Helper()
 	e := &ensemble{
 		tb:       tb,
 		cfgs:     cfgs,
@@ -239,9 +257,6 @@ func open(tb testing.TB, cfgs []raftnode.Config, groups ...replica.GroupID) *ens
 					tb.Errorf("member %d group %d: %d calls overlapped", i+1, g, m.overlaps)
 				}
 			}
-		}
-		if err := goleak.Find(before); err != nil {
-			tb.Errorf("goroutines after Close: %v", err)
 		}
 	})
 	for i := range cfgs {

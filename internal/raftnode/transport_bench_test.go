@@ -19,8 +19,9 @@ import (
 // a busy machine hurts them alike. Read the ratios: each is the median over the
 // rounds, of which -benchtime=50x makes fifty.
 func BenchmarkTransport(b *testing.B) {
-	for _, load := range []struct{ callers, bytes int }{{1, 128}, {128, 128}, {1024, 128}, {128, 4 << 10}} {
+	for _, load := range []struct{ callers, bytes int }{{1, 128}, {128, 128}, {1024, 128}, {128, 4 << 10}, {16, 64 << 10}} {
 		b.Run(fmt.Sprintf("callers=%d/bytes=%d", load.callers, load.bytes), func(b *testing.B) {
+			checkLeaks(b)
 			certs := newCertificates(b)
 			contenders := []*contender{
 				newContender(b, "library", raftnode.UseLibraryTransport),
@@ -61,7 +62,7 @@ type contender struct {
 
 func newContender(b *testing.B, name string, change func(*raftnode.Config)) *contender {
 	b.Helper()
-	e := open(b, onDisk(b, 3, func(_ int, c *raftnode.Config) {
+	e := openAmong(b, onDisk(b, 3, func(_ int, c *raftnode.Config) {
 		c.Tick, c.ElectionTicks, c.HeartbeatTicks = 20*time.Millisecond, 50, 5
 		c.FS = vfs.NewMem()
 		change(c)
