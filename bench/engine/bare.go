@@ -107,10 +107,19 @@ func bareReplicaConfig(id uint64) config.Config {
 	}
 }
 
+// leader returns the leader that all hosts know: one that does not drops what it is
+// asked.
 func (b *bareSubject) leader() (int, error) {
 	return awaitLeader(func() (int, bool) {
-		id, _, known, err := b.hosts[0].GetLeaderID(bareShard)
-		return int(id) - 1, known && err == nil
+		var leader uint64
+		for i, nh := range b.hosts {
+			id, _, known, err := nh.GetLeaderID(bareShard)
+			if !known || err != nil || i > 0 && id != leader {
+				return 0, false
+			}
+			leader = id
+		}
+		return int(leader) - 1, true
 	})
 }
 
