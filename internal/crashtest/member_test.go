@@ -286,6 +286,7 @@ func (m *member) pause(ctx context.Context, r *request, p *reply) error {
 	if err != nil {
 		return err
 	}
+	m.out <- reply{Event: eventPausing}
 	for last := time.Now(); ; {
 		asked := time.Now()
 		err := s.Context().Err()

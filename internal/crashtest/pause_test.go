@@ -41,6 +41,11 @@ func TestPausedHolder(t *testing.T) {
 		t.Fatalf("before the pause: %v, %v", a.State, err)
 	}
 
+	select {
+	case <-holder.paused:
+	case <-holder.exited:
+		t.Fatal(holder.exitError())
+	}
 	before := time.Now()
 	freeze(holder.cmd.Process)
 	after := time.Now()

@@ -30,6 +30,7 @@ type process struct {
 
 	opened chan struct{} // closed by eventOpened and eventOpenFailed
 	ready  chan struct{} // closed by eventReady
+	paused chan struct{} // closed by eventPausing
 	exited chan struct{} // closed when the process has been waited for
 
 	ending  atomic.Bool   // by our hand
@@ -57,7 +58,7 @@ func launch(tb testing.TB, n int, cfg *memberConfig, logPath string, onEvent fun
 	defer logFile.Close()
 	p := &process{
 		n: n, cfg: *cfg, logPath: logPath, began: time.Now(), onEvent: onEvent,
-		opened: make(chan struct{}), ready: make(chan struct{}), exited: make(chan struct{}),
+		opened: make(chan struct{}), ready: make(chan struct{}), paused: make(chan struct{}), exited: make(chan struct{}),
 		waiting: map[uint64]chan reply{},
 	}
 	command := cfg.command
@@ -137,6 +138,8 @@ func (p *process) heard(r reply) {
 		close(p.opened)
 	case eventReady:
 		close(p.ready)
+	case eventPausing:
+		close(p.paused)
 	case eventClosed, "":
 		p.mu.Lock()
 		ch := p.waiting[r.Seq]

@@ -102,6 +102,7 @@ const (
 	eventReady      = "ready"      // Ready has returned
 	eventFailed     = "failed"     // the Coordinator's context has ended by itself
 	eventOutcome    = "outcome"    // of the request Seq, which was unknown
+	eventPausing    = "pausing"    // opPause has begun to ask
 	eventClosed     = "closed"     // by opClose
 	eventRecording  = "recording"  // a watch of all begins at Position
 	eventTold       = "told"       // it tells one write, or that there is none up to Position
