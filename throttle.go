@@ -49,9 +49,9 @@ type caller struct {
 	accounts map[[sha256.Size]byte]int
 }
 
-// attempt calls try, which is about an account, when it is this caller's turn. An error of try that satisfies
-// errors.Is for ErrAuthFailed is a failure, nil is a success, and any other decides
-// nothing.
+// attempt calls try, which is about an account, when it is this caller's turn. An error
+// of try that satisfies errors.Is for ErrAuthFailed is a failure, nil is a success, and
+// any other decides nothing.
 func (t *throttle) attempt(ctx context.Context, key, account string, try func() error) error {
 	c := t.enter(key)
 	defer t.leave(key, c)
