@@ -16,7 +16,7 @@
 // Lines in front of the first file are comments and fields. A file is named by its path
 // below the root that the patch is for. Each "@@" begins an edit: lines that begin with a
 // space or "-" must be in the file just so, and exactly once; they are replaced by those
-// that begin with a space or "+". An empty line ends the edit. There are no line numbers, so a patch fits as long as
-// the lines that it is about are what they were, and fails, naming the file and the
-// lines, when they are not.
+// that begin with a space or "+". An empty line ends the edit. There are no line numbers,
+// so a patch fits as long as the lines that it is about are what they were, and fails,
+// naming the file and the lines, when they are not.
 package overlay

@@ -47,10 +47,14 @@ func (o *Overlay) Apply(root string, p Patch) error {
 
 // Write writes the changed files and returns the file that go build -overlay wants.
 func (o *Overlay) Write() (string, error) {
-	replace := map[string]string{}
+	replace, copies := map[string]string{}, map[string]string{}
 	for path, text := range o.changed {
 		// The compiler writes the name of the copy down: it must not depend on others.
 		copied := filepath.Join(o.dir, filepath.Base(filepath.Dir(path))+"_"+filepath.Base(path))
+		if other, taken := copies[copied]; taken {
+			return "", fmt.Errorf("overlay: the copies of %s and %s would have the same name", other, path)
+		}
+		copies[copied] = path
 		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
 			return "", err
 		}

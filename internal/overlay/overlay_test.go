@@ -82,6 +82,31 @@ func TestPatch(t *testing.T) {
 	}
 }
 
+// TestCopiesDoNotMeet changes two files whose copies would be one.
+func TestCopiesDoNotMeet(t *testing.T) {
+	root := t.TempDir()
+	o := overlay.New(t.TempDir())
+	for _, name := range []string{"x/dir/a.go", "y/dir/a.go"} {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("a\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := overlay.Parse("p", []byte("--- "+name+"\n@@\n-a\n+b\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Apply(root, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := o.Write(); err == nil || !strings.Contains(err.Error(), "same name") {
+		t.Errorf("Write = %q, %v", list, err)
+	}
+}
+
 func TestBadPatches(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing":     "# only words\n",
