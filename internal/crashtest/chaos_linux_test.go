@@ -4,14 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"testing"
 	"time"
 
 	"coord"
 	"coord/internal/crashtest/lan"
-	"coord/internal/invariants"
 )
 
 var (
@@ -25,7 +23,9 @@ const roundsPerRun = 8
 // TestChaos runs ensembles, each with a seed of its own, whose members are processes
 // on hosts of a network of their own, in any weather.
 func TestChaos(t *testing.T) {
-	needsNetworks(t)
+	if err := lan.Available(); err != nil {
+		t.Skip(err)
+	}
 	seed, began, sum := seedOf(t), time.Now(), newReport()
 	defer sum.write(t, *reportFlag)
 	for n := uint64(0); n == 0 || time.Since(began).Minutes() < *minutesFlag; n++ {
@@ -37,20 +37,6 @@ func TestChaos(t *testing.T) {
 			t.Errorf("repeat with: go test ./internal/crashtest -run TestChaos -crash.seed=%d -chaos.minutes=1", seed+n)
 			return
 		}
-	}
-}
-
-// needsNetworks skips a test where this process may not make networks.
-func needsNetworks(tb testing.TB) {
-	tb.Helper()
-	if os.Geteuid() != 0 {
-		tb.Skip("only root may make network namespaces")
-	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		tb.Skipf("no TUN devices: %v", err)
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		tb.Skipf("no iproute2: %v", err)
 	}
 }
 
@@ -95,7 +81,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 	t.Helper()
 	x := newChaos(t, seed)
-	defer sum.add(x, time.Now())
+	defer sum.add(x)
 	for i := range x.cfgs {
 		x.start(i)
 	}
@@ -133,8 +119,8 @@ type affliction struct {
 }
 
 var afflictions = []affliction{
-	{"crash", 6, func(x *chaos) { x.strike(x.rng) }},
-	{"frozen", 4, func(x *chaos) { x.freeze(x.rng.Perm(len(x.hosts))[:1+x.rng.IntN(2)], x.rng) }},
+	{"strike", 6, func(x *chaos) { x.strike(x.rng) }},
+	{"freeze", 4, func(x *chaos) { x.freeze(x.rng.Perm(len(x.hosts))[:1+x.rng.IntN(2)], x.rng) }},
 	{"isolate", 4, func(x *chaos) { x.isolate(x.some()) }},
 	{"isolate leader", 4, func(x *chaos) { x.isolate(x.someLeader()) }},
 	{"mute", 3, func(x *chaos) { x.around(x.some(), true, false, cut) }},
@@ -185,9 +171,7 @@ func (x *chaos) pick() affliction {
 // afflict does one thing, lets it last, and sometimes undoes it.
 func (x *chaos) afflict(a affliction) {
 	x.l.note(map[string]any{"affliction": a.name, "at": x.l.now()})
-	if a.name != "crash" && a.name != "frozen" { // which count themselves
-		x.count(a.name)
-	}
+	x.count(a.name)
 	a.do(x)
 	nap(x.rng, 3*time.Second)
 	if x.rng.IntN(2) == 0 {
@@ -274,7 +258,7 @@ func newReport() *report {
 }
 
 // add adds a run that has ended.
-func (r *report) add(x *chaos, began time.Time) {
+func (r *report) add(x *chaos) {
 	r.runs++
 	r.packets = r.packets.Plus(x.lan.Stats())
 	for what, n := range x.tally {
@@ -287,7 +271,4 @@ func (r *report) add(x *chaos, began time.Time) {
 		r.numbers[what] += n
 	}
 	r.rejected = r.rejected || x.t.Failed()
-	if invariants.Enabled {
-		r.numbers["seconds under the race detector"] += int(time.Since(began).Seconds())
-	}
 }

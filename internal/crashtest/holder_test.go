@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"coord"
 	"coord/recipes"
@@ -82,6 +83,8 @@ func (m *member) record(from coord.Position) {
 		}
 		if compacted, ok := errors.AsType[*coord.CompactedError](err); ok {
 			from = compacted.Oldest
+		} else if err != nil {
+			<-time.After(10 * time.Millisecond) // it fell behind, or the member is closing
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,6 +52,20 @@ func New(seed uint64) *LAN {
 		label: fmt.Sprintf("%x-%x", os.Getpid(), lans.Add(1)), seed: seed,
 		hosts: map[netip.Addr]*Host{}, links: map[direction]*link{},
 	}
+}
+
+// Available returns why this process cannot make networks, or nil.
+func Available() error {
+	if os.Geteuid() != 0 {
+		return errors.New("lan: only root may make network namespaces")
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		return fmt.Errorf("lan: no TUN devices: %w", err)
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		return fmt.Errorf("lan: no iproute2: %w", err)
+	}
+	return nil
 }
 
 // Join makes a host, in fine weather to and from all others. The error says what of

@@ -81,14 +81,8 @@ func ask(addr, text, patience string) {
 // newHosts makes a network with an echo on its second host.
 func newHosts(t *testing.T, n int) (*lan.LAN, []*lan.Host) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root may make network namespaces")
-	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		t.Skipf("no TUN devices: %v", err)
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skipf("no iproute2: %v", err)
+	if err := lan.Available(); err != nil {
+		t.Skip(err)
 	}
 	l := lan.New(1)
 	t.Cleanup(func() {
