@@ -91,6 +91,15 @@ func watch(ctx context.Context, s *discovery.Service) (<-chan string, <-chan err
 	return updates, ended
 }
 
+// until reads updates up to one. Those in between may be missing, see [discovery.Service.Watch].
+func until(updates <-chan string, want string) {
+	for got := range updates {
+		if got == want {
+			return
+		}
+	}
+}
+
 // CURATOR-705: the first pick knows what there is. CURATOR-163: a service without
 // instances vanishes.
 func TestDiscovery_CURATOR705_CURATOR163_Netflix227(t *testing.T) {
@@ -118,7 +127,7 @@ func TestDiscovery_CURATOR705_CURATOR163_Netflix227(t *testing.T) {
 		if _, err := s.Pick(ctx, discovery.Random()); !errors.Is(err, discovery.ErrNoInstance) {
 			t.Errorf("Pick = %v", err)
 		}
-		if names, err := discovery.Services(ctx, c, "/services"); err != nil || len(names) != 0 {
+		if names, err := discovery.Services(ctx, c, "/services", coord.Linearizable()); err != nil || len(names) != 0 {
 			t.Errorf("Services = %v, %v", names, err)
 		}
 		eventually(t, "the directories to vanish", func() bool {
@@ -206,18 +215,12 @@ func TestDiscoveryOverSessions_CURATOR181_CURATOR164_CURATOR320(t *testing.T) {
 		}
 		s, own := open(t, o), open(t, c)
 		updates, _ := watch(ctx, s)
-		<-updates
 		stays, leaves := register(t, c, "stays"), register(t, c, "leaves")
-		<-updates
-		<-updates
+		until(updates, "leaves stays")
 		was, err := stays.Registered(ctx)
 		must(t, err)
 		e.Isolate(c)
-		for got := range updates { // their sessions' end
-			if got == "" {
-				break
-			}
-		}
+		until(updates, "") // their session's end
 		if in, err := own.Pick(ctx, discovery.RoundRobin()); err != nil {
 			t.Errorf("Pick without a quorum = %+v, %v", in, err)
 		}
@@ -228,11 +231,7 @@ func TestDiscoveryOverSessions_CURATOR181_CURATOR164_CURATOR320(t *testing.T) {
 		cancel()
 		must(t, leaves.Unregister(ctx))
 		e.Heal()
-		for got := range updates {
-			if got == "stays!" {
-				break
-			}
-		}
+		until(updates, "stays!")
 		now, err := stays.Registered(ctx)
 		must(t, err)
 		if now.Generation <= was.Generation || now.Path != was.Path {
