@@ -220,8 +220,8 @@ func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 //
 // It waits until this member's watches have been told what the member has applied,
 // which takes a moment. The events carry no data and no Position. There may be none,
-// because the session may not read what changed. When nothing is queued, Take returns
-// what [WatchSet.Err] says.
+// because the session may not read what changed. Once the set has ended, Take returns
+// with the last of them what [WatchSet.Err] says: others up to upTo may be missing then.
 func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	ws.hub.flush()
 	notices, err := ws.takeNotices(upTo)
@@ -240,14 +240,11 @@ func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
 	return events, err
 }
 
-// takeNotices takes from the queue what belongs to writes up to upTo. It returns why
-// the set has ended if nothing may be handed out.
+// takeNotices takes from the queue what belongs to writes up to upTo. If nothing more may
+// be handed out, it says why the set has ended: nobody knows what would come next.
 func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if ws.ready == 0 {
-		return nil, ws.err
-	}
 	n := sort.Search(ws.ready, func(i int) bool { return ws.queued[i].zxid > upTo })
 	taken := ws.queued[:n:n]
 	for i := range taken {
@@ -260,7 +257,10 @@ func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
 	if len(ws.queued) == 0 {
 		ws.queued = nil
 	}
-	return taken, nil
+	if ws.ready > 0 {
+		return taken, nil
+	}
+	return taken, ws.err
 }
 
 // Err says why the set has ended: ErrClosed after Close, an [*OverrunError], a

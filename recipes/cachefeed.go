@@ -116,7 +116,7 @@ func (k *Cache[T]) keepUp(set *coord.WatchSet) error {
 				return err
 			}
 			k.readChanged(v, events)
-			more = len(events) > 0 || set.Err() != nil // what it was told may be nothing that it may read
+			more = len(events) > 0
 		}
 	}
 }
