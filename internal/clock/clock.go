@@ -70,13 +70,26 @@ func newClock(read func() (mono, wall time.Duration), suspend func() (least, mos
 
 // Elapsed returns how much time has passed since the clock was made.
 func (c *Clock) Elapsed() time.Duration {
-	mono, wall := c.read()
-	gap := wall - mono
-	if s := c.seen.Load(); mono-s.at >= lookEvery || gap-s.gap > jitter || s.gap-gap > jitter {
+	mono, gap := c.sight()
+	s := c.seen.Load()
+	moved := s.moved(gap)
+	if moved { // or it seems so to a thread that lost its processor between the two clocks
+		mono, gap = c.sight()
+	}
+	if moved || mono-s.at >= lookEvery {
 		c.look(mono, gap)
 	}
 	return mono + time.Duration(c.ahead.Load())
 }
+
+// sight reads the monotonic clock, and by how much the wall clock is ahead of it.
+func (c *Clock) sight() (mono, gap time.Duration) {
+	mono, wall := c.read()
+	return mono, wall - mono
+}
+
+// moved reports whether the wall clock has moved against the monotonic one.
+func (s *sight) moved(gap time.Duration) bool { return gap-s.gap > jitter || s.gap-gap > jitter }
 
 // look compares the clocks and puts what it finds into ahead.
 func (c *Clock) look(mono, gap time.Duration) {
