@@ -476,9 +476,10 @@ func TestPartitionsAmongForeignZnodes(t *testing.T) {
 		if err := a.stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("RunPartitions = %v", err)
 		}
-		if _, _, err := c.Create(t.Context(), "/orders/shards/owners/orders-3", nil); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, "the partition to be released", func() bool { // in the background, as the context had ended
+			_, _, err := c.Create(t.Context(), "/orders/shards/owners/orders-3", nil, coord.WithContainers())
+			return err == nil
+		})
 		a = o.run(c, "a", partitions)
 		o.balanced(9, "a")
 		if err := c.Delete(t.Context(), "/orders/shards/owners/orders-3"); err != nil {

@@ -176,7 +176,7 @@ func (m *member) close() error {
 
 // read returns everything stored once the group has a leader.
 func (m *member) read() (map[uint64]string, error) {
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		v, err := m.nh.SyncRead(ctx, group, nil)
@@ -198,20 +198,34 @@ func (m *member) write(from, to int) error {
 	if _, err := m.read(); err != nil {
 		return err
 	}
-	s := m.nh.GetNoOPSession(group)
 	for i := from; i < to; i++ {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		_, err := m.nh.SyncPropose(ctx, s, append(binary.BigEndian.AppendUint64(nil, uint64(i)), value(i)...))
-		cancel()
-		if err != nil {
+		if err := m.put(i); err != nil {
 			return fmt.Errorf("write %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
+// put stores the value i. A group that is too busy has not taken it, and is asked again.
+func (m *member) put(i int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := m.nh.GetNoOPSession(group)
+	for {
+		_, err := m.nh.SyncPropose(ctx, s, append(binary.BigEndian.AppendUint64(nil, uint64(i)), value(i)...))
+		if !errors.Is(err, dragonboat.ErrSystemBusy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
 func (m *member) snapshot() (uint64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return m.nh.SyncRequestSnapshot(ctx, group, dragonboat.DefaultSnapshotOption)
 }
