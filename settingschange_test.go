@@ -31,7 +31,7 @@ func TestSettingsAreOfTheEnsemble(t *testing.T) {
 	}))
 	a := e.Member(1)
 	first := a.Settings()
-	if first.MaxDataBytes != 1000 || first.MinSessionTimeout != 400*time.Millisecond || first.MaxSessionTimeout != 7*24*time.Hour || !first.TTLNodes ||
+	if first.MaxDataBytes != 1000 || first.MinSessionTimeout != 2*time.Second || first.MaxSessionTimeout != 7*24*time.Hour || !first.TTLNodes ||
 		!slices.Equal(first.DefaultACL, coord.MembersACL()) || first.SuperDigest != "root:x" || len(first.Schemes) != 0 ||
 		first.MaxEphemerals != 100_000 || first.AdvisoryQuotas {
 		t.Errorf("Settings at first = %+v", first)
@@ -183,9 +183,9 @@ func TestBadSettings(t *testing.T) {
 		{func(s *coord.Settings) { s.MaxDataBytes = 0 }, "MaxDataBytes 0 is not between 1 and 16777216"},
 		{func(s *coord.Settings) { s.MaxDataBytes = 16<<20 + 1 }, "MaxDataBytes 16777217"},
 		{func(s *coord.Settings) { s.MinSessionTimeout = 99 * time.Millisecond }, "MinSessionTimeout 99 ms is less than 100 ms"},
-		{func(s *coord.Settings) { s.MinSessionTimeout = 399 * time.Millisecond }, "twice the ElectionTimeout of 200ms"},
+		{func(s *coord.Settings) { s.MinSessionTimeout = 1999 * time.Millisecond }, "twice the ElectionTimeout of 1s"},
 		{func(s *coord.Settings) { s.MinSessionTimeout = -1 << 63 }, "MinSessionTimeout"},
-		{func(s *coord.Settings) { s.MaxSessionTimeout = time.Millisecond }, "MaxSessionTimeout 1 ms is not between MinSessionTimeout, 400 ms,"},
+		{func(s *coord.Settings) { s.MaxSessionTimeout = time.Millisecond }, "MaxSessionTimeout 1 ms is not between MinSessionTimeout, 2000 ms,"},
 		{func(s *coord.Settings) { s.MaxSessionTimeout = 1<<63 - 1 }, "31536000000 ms"},
 		{func(s *coord.Settings) { s.DefaultACL = coord.CreatorAllACL() }, "DefaultACL"},
 		{func(s *coord.Settings) { s.DefaultACL[0].ID.Scheme = "world" }, "DefaultACL"},

@@ -514,7 +514,7 @@ func TestNobodyElseReadsTheLog(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // on purpose
 		t.Fatal(err)
 	}
-	c, err := coord.Open(t.Context(), coord.Config{Dir: dir, ElectionTimeout: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	c, err := coord.Open(t.Context(), coord.Config{Dir: dir, ElectionTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

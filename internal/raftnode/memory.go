@@ -1,6 +1,8 @@
 package raftnode
 
 import (
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/raftpb"
 	"github.com/lni/vfs"
 
 	"coord/internal/raftnode/memnet"
@@ -25,3 +27,13 @@ func NewMemory(net *memnet.Net) *Memory { return &Memory{Net: net, FS: vfs.NewMe
 
 // OnDisk returns a Memory of which only the network is in memory.
 func OnDisk(net *memnet.Net) *Memory { return &Memory{Net: net} }
+
+// Hasten has the member at addr stand for election in a group without waiting until
+// its election timeout has passed, as a leader has it do that hands over to it. It
+// does nothing to a member that leads.
+func (m *Memory) Hasten(ensemble string, member replica.MemberID, addr string, g replica.GroupID) {
+	m.Net.Inject(addr, raftpb.MessageBatch{
+		DeploymentId: deploymentID(ensemble), BinVer: raftio.TransportBinVersion,
+		Requests: []raftpb.Message{{Type: raftpb.TimeoutNow, To: uint64(member), ShardID: uint64(g)}},
+	})
+}
