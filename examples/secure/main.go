@@ -18,8 +18,8 @@ import (
 
 	"coord"
 	"coord/examples/internal/ensemble"
-	"coord/examples/internal/pki"
 	"coord/internal/loopback"
+	"coord/internal/pki"
 )
 
 func main() {

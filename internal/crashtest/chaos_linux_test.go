@@ -4,12 +4,15 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"coord"
 	"coord/internal/crashtest/lan"
+	"coord/internal/pki"
 )
 
 var (
@@ -43,9 +46,10 @@ func TestChaos(t *testing.T) {
 // A chaos is an ensemble on a network, and what befalls it.
 type chaos struct {
 	*ensemble
-	lan   *lan.LAN
-	hosts []*lan.Host
-	rng   *rand.Rand
+	lan       *lan.LAN
+	hosts     []*lan.Host
+	authority *pki.Authority // nil if the members speak plain text
+	rng       *rand.Rand
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -70,11 +74,44 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: h.Addr().String() + ":7001"})
 	}
 	for i := range x.cfgs {
-		x.cfgs[i].Members, x.cfgs[i].Insecure = members, true
+		x.cfgs[i].Members = members
 		x.cfgs[i].command = func(program string) *exec.Cmd { return x.hosts[i].Command(t.Context(), program) }
 		x.cfgs[i].SnapshotEntries = []uint64{150, 500, 5000}[seed%3]
 	}
+	x.secure(seed%2 == 0)
 	return x
+}
+
+// secure has the members trust certificates of one authority, or anybody.
+func (x *chaos) secure(with bool) {
+	x.t.Helper()
+	for i := range x.cfgs {
+		x.cfgs[i].Insecure = !with
+	}
+	if !with {
+		return
+	}
+	dir := filepath.Join(x.dir, "pki")
+	err := os.Mkdir(dir, 0o700)
+	if err == nil {
+		x.authority, err = pki.New(dir)
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.certify()
+}
+
+// certify gives each member a certificate, in the place of the one that it has.
+func (x *chaos) certify() {
+	for i := range x.cfgs {
+		cert, key, err := x.authority.Issue(fmt.Sprint("member-", i+1), x.hosts[i].Addr().AsSlice())
+		if err != nil {
+			x.t.Error(err)
+			return
+		}
+		x.cfgs[i].Cert, x.cfgs[i].Key, x.cfgs[i].CA = cert, key, x.authority.CA
+	}
 }
 
 // runChaos is the life of one ensemble.
@@ -108,6 +145,17 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 	x.logs()
 	t.Log(x.tally)
 	x.summary()
+}
+
+// awaitOpened waits until no process is about to open its member.
+func (x *chaos) awaitOpened() {
+	for i := range x.cfgs {
+		p := x.proc(i)
+		select {
+		case <-p.opened:
+		case <-p.exited:
+		}
+	}
 }
 
 // An affliction is something that befalls an ensemble. What it leaves is undone by
@@ -150,6 +198,13 @@ var afflictions = []affliction{
 		x.strike(x.rng)
 	}},
 	{"clock jump", 2, func(x *chaos) { x.jump(x.rng.IntN(len(x.hosts))) }},
+	{"new certificates", 2, func(x *chaos) { // they count with the next connections
+		if x.authority != nil {
+			x.awaitOpened() // one that starts may not find half of a file
+			x.certify()
+		}
+		x.flap(x.some())
+	}},
 }
 
 var cut = lan.Weather{Cut: true}

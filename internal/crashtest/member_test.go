@@ -65,9 +65,12 @@ func runMember(text string) int {
 }
 
 func serve(cfg *memberConfig, out chan<- reply) int {
-	c := cfg.coord()
+	c, err := cfg.coord()
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	co, err := coord.Open(context.Background(), c)
+	var co *coord.Coordinator
+	if err == nil {
+		co, err = coord.Open(context.Background(), c)
+	}
 	if err != nil {
 		out <- reply{Event: eventOpenFailed, Error: err.Error()}
 		return 0

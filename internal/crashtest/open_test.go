@@ -156,12 +156,16 @@ func TestOpenTwice(t *testing.T) {
 	wantWords(t, refusal(t, other), link, "in use")
 	p.wantAll(t, 3)
 
-	first, err := coord.Open(t.Context(), cfg.coord())
+	conf, err := cfg.coord()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := coord.Open(t.Context(), conf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // a refusal must not let go of what the first one holds
-		second, err := coord.Open(t.Context(), cfg.coord())
+		second, err := coord.Open(t.Context(), conf)
 		if err == nil {
 			second.Close()
 			t.Fatal("Open = nil for a directory that this process has open")

@@ -24,6 +24,9 @@ type memberConfig struct {
 	LogShards        uint64         `json:"logShards"`
 
 	Insecure bool   `json:"insecure"` // plain text between machines
+	Cert     string `json:"cert"`     // file, as are Key and CA; empty without TLS
+	Key      string `json:"key"`
+	CA       string `json:"ca"`
 	Hostname string `json:"hostname"` // in a namespace of its own, if not empty
 	UID      int    `json:"uid"`      // user to become, if not 0
 
@@ -31,12 +34,17 @@ type memberConfig struct {
 	command func(program string) *exec.Cmd
 }
 
-func (c *memberConfig) coord() coord.Config {
-	return coord.Config{
+func (c *memberConfig) coord() (coord.Config, error) {
+	cfg := coord.Config{
 		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Listen: c.Listen,
 		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
 		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
 	}
+	var err error
+	if c.Cert != "" {
+		cfg.TLS, err = coord.TLSFiles{Cert: c.Cert, Key: c.Key, CA: c.CA}.Config()
+	}
+	return cfg, err
 }
 
 // The requests that a member understands.

@@ -1,6 +1,6 @@
-// Package pki makes certificates for an example: an authority, and for each member a
-// certificate that it signs. In production they come from your own authority; docs/SECURITY.md
-// has the commands for openssl.
+// Package pki makes certificates for an example or a test: an authority, and for each
+// member a certificate that it signs. In production they come from your own authority;
+// docs/SECURITY.md has the commands for openssl.
 package pki
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// lifetime is how long the certificates are good: an example is over soon.
+// lifetime is how long the certificates are good: examples and tests are over soon.
 const lifetime = time.Hour
 
 // An Authority signs certificates. Its own is in the file CA.
