@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -235,6 +236,7 @@ func TestResultsMustMatchTheBatch(t *testing.T) {
 		if err := <-done; !errors.Is(err, ErrUnknownOutcome) {
 			t.Errorf("Create = %v", err)
 		}
+		synctest.Wait() // callers are answered first
 		if err := l.g.failed(); err == nil {
 			t.Error("the group goes on")
 		}
