@@ -29,7 +29,8 @@ func TestChaos(t *testing.T) {
 	if err := lan.Available(); err != nil {
 		t.Skip(err)
 	}
-	seed, began, sum := seedOf(t), time.Now(), newReport()
+	seed, began := seedOf(t), time.Now()
+	sum := newReport(seed)
 	defer sum.write(t, *reportFlag)
 	for n := uint64(0); n == 0 || time.Since(began).Minutes() < *minutesFlag; n++ {
 		rounds := roundsPerRun
@@ -299,6 +300,7 @@ func (x *chaos) jump(i int) {
 
 // A report is about all runs of a TestChaos.
 type report struct {
+	seed     uint64 // of the first
 	began    time.Time
 	runs     int
 	faults   map[string]int
@@ -308,8 +310,8 @@ type report struct {
 	rejected bool
 }
 
-func newReport() *report {
-	return &report{began: time.Now(), faults: map[string]int{}, entries: map[outcome]int{}, numbers: map[string]int{}}
+func newReport(seed uint64) *report {
+	return &report{seed: seed, began: time.Now(), faults: map[string]int{}, entries: map[outcome]int{}, numbers: map[string]int{}}
 }
 
 // add adds a run that has ended.

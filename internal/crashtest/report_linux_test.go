@@ -17,7 +17,8 @@ func (r *report) String() string {
 	if r.rejected {
 		verdict = "**The last run failed.**"
 	}
-	fmt.Fprintf(&b, "# Chaos: %d runs in %v\n\n%s\n", r.runs, time.Since(r.began).Round(time.Second), verdict)
+	fmt.Fprintf(&b, "# Chaos: %d runs in %v\n\n%s `make chaos MINUTES=%g SEED=%d`\n",
+		r.runs, time.Since(r.began).Round(time.Second), verdict, *minutesFlag, r.seed)
 	table := func(head string, of map[string]int) {
 		fmt.Fprintf(&b, "\n| %s | |\n|--|--:|\n", head)
 		for _, what := range slices.Sorted(maps.Keys(of)) {
