@@ -199,10 +199,11 @@ var afflictions = []affliction{
 		x.strike(x.rng)
 	}},
 	{"clock jump", 2, func(x *chaos) { x.jump(x.rng.IntN(len(x.hosts))) }},
-	{"new certificates", 2, func(x *chaos) { // they count with the next connections
-		if x.authority != nil {
+	{"flap", 2, func(x *chaos) {
+		if x.authority != nil { // new certificates are for the connections that follow
 			x.awaitOpened() // one that starts may not find half of a file
 			x.certify()
+			x.count("new certificates")
 		}
 		x.flap(x.some())
 	}},
