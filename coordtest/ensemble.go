@@ -120,7 +120,8 @@ func NewEnsemble(tb testing.TB, n int, opts ...Option) *Ensemble {
 const rootGroup = 1
 
 // hasten has the first member stand for election, as long as there is no leader, so
-// that no test waits for an election timeout before it begins.
+// that no test waits for an election timeout before it begins. It asks several times,
+// with a pause, because the others may not be listening yet, and nothing tells when.
 func (e *Ensemble) hasten() {
 	first := e.members[1]
 	addr := first.cfg.InitialMembers[0].Addr

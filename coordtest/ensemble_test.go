@@ -74,3 +74,14 @@ func TestEnsembleInBubble(t *testing.T) {
 	})
 	t.Log("real", time.Since(t0))
 }
+
+// No test waits for an election before it begins.
+func TestEnsemblesElectAtOnce(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		begin := time.Now()
+		coordtest.NewEnsemble(t, 3, coordtest.WithElectionTimeout(time.Minute))
+		if took := time.Since(begin); took > 20*time.Second {
+			t.Errorf("it took %v, and an election timeout is half a minute at least", took)
+		}
+	})
+}
