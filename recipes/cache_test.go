@@ -82,6 +82,15 @@ func reader(ctx context.Context, k *recipes.Cache[string]) (<-chan string, <-cha
 	})
 }
 
+// tells reads one Delta. Of changes that come faster than they are read, one may tell
+// several.
+func tells(t *testing.T, deltas <-chan string, want string) {
+	t.Helper()
+	if got := <-deltas; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
 func TestCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		ctx, c := t.Context(), e.Member(1)
@@ -95,18 +104,12 @@ func TestCache(t *testing.T) {
 		if got := <-deltas; got != "+/a= +/a/one=1" {
 			t.Errorf("the first Delta is %s", got)
 		}
-		tells := func(want string) { // of what comes faster than it reads, it may be told at once
-			t.Helper()
-			if got := <-deltas; got != want {
-				t.Errorf("told %s, want %s", got, want)
-			}
-		}
 		put(t, c, "/a/two", "2")
-		tells("+/a/two=2")
+		tells(t, deltas, "+/a/two=2")
 		put(t, c, "/a/one", "3")
-		tells("~/a/one=1>3")
+		tells(t, deltas, "~/a/one=1>3")
 		must(t, c.Delete(ctx, "/a/two"))
-		tells("-/a/two=2")
+		tells(t, deltas, "-/a/two=2")
 		must(t, k.Synced(ctx))
 		one, ok := k.Get("/a/one")
 		_, stat, err := c.Get(ctx, "/a/one")
@@ -117,7 +120,7 @@ func TestCache(t *testing.T) {
 		// All of a Multi, or nothing.
 		_, err = c.Multi(ctx, coord.CreateOp("/a/x", []byte(`"x"`)), coord.SetDataOp("/a/one", []byte(`"4"`)), coord.DeleteOp("/a/x"), coord.CreateOp("/a/y", []byte(`"y"`)))
 		must(t, err)
-		tells("~/a/one=3>4 +/a/y=y")
+		tells(t, deltas, "~/a/one=3>4 +/a/y=y")
 		k.Close()
 		k.Close()
 		if err := <-ended; !errors.Is(err, coord.ErrClosed) || !errors.Is(k.Err(), coord.ErrClosed) || !errors.Is(k.Synced(ctx), coord.ErrClosed) {
@@ -190,12 +193,6 @@ func TestCacheIdentity_CURATOR391_CURATOR388_CURATOR236(t *testing.T) {
 		if got := <-deltas; got != "" {
 			t.Errorf("told %s", got)
 		}
-		expect := func(want string) {
-			t.Helper()
-			if got := <-deltas; got != want {
-				t.Errorf("told %q, want %q", got, want)
-			}
-		}
 		create := func(path string, mode coord.CreateMode) {
 			t.Helper()
 			_, _, err := c.Create(ctx, path, []byte(`"x"`), mode, coord.WithContainers())
@@ -204,22 +201,22 @@ func TestCacheIdentity_CURATOR391_CURATOR388_CURATOR236(t *testing.T) {
 		for range 3 {
 			create("/d/a0", coord.Persistent)
 			create("/d/a", coord.Container)
-			expect("+/d/a=x")
+			tells(t, deltas, "+/d/a=x")
 			create("/d/a/b", coord.Persistent)
-			expect("+/d/a/b=x")
+			tells(t, deltas, "+/d/a/b=x")
 			create("/d/ab", coord.Persistent)
 			create("/d/a0/b", coord.Persistent)
 			_, err := c.Multi(ctx, coord.DeleteOp("/d/a/b"), coord.CreateOp("/d/a/b", []byte(`"x"`)))
 			must(t, err)
-			expect("*/d/a/b=x")
+			tells(t, deltas, "*/d/a/b=x")
 			if shown(k) != "/d/a/b=x /d/a=x" {
 				t.Errorf("it shows %s", shown(k))
 			}
 			for _, path := range []string{"/d/a0/b", "/d/a0", "/d/ab", "/d/a/b"} {
 				must(t, c.Delete(ctx, path))
 			}
-			expect("-/d/a/b=x")
-			expect("-/d/a=x") // the container, and its own
+			tells(t, deltas, "-/d/a/b=x")
+			tells(t, deltas, "-/d/a=x") // the container, and its own
 			eventually(t, "the directory to vanish", func() bool { return children(t, c, "/d") == "none" })
 		}
 	}, reapsSoon)
@@ -380,9 +377,7 @@ func TestCacheReaders_CURATOR729_CURATOR710_kazoo524_kazoo543(t *testing.T) {
 			{func() { put(t, c, "/a/new", "2") }, "~/a/new=1>2"},
 		} {
 			step.change()
-			if got := <-deltas; got != step.want {
-				t.Errorf("told %s, want %s", got, step.want)
-			}
+			tells(t, deltas, step.want)
 		}
 		release <- struct{}{}
 		if got := <-blocked; got != "~/a=0>1 +/a/new=2" {
