@@ -18,7 +18,7 @@ import (
 // Because it sets GOMAXPROCS, a test that uses it must not be parallel.
 func Run(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
-	if raceDetector {
+	if RaceDetector {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
 	synctest.Test(t, test)

@@ -2,4 +2,5 @@
 
 package bubble
 
-const raceDetector = false
+// RaceDetector says whether this binary looks for races.
+const RaceDetector = false

@@ -2,4 +2,5 @@
 
 package bubble
 
-const raceDetector = true
+// RaceDetector says whether this binary looks for races.
+const RaceDetector = true

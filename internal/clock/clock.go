@@ -26,6 +26,7 @@ type Clock struct {
 	first   time.Duration                      // at most this at the start
 	ahead   atomic.Int64                       // by how much the clock is ahead of the monotonic one
 	seen    atomic.Pointer[sight]              // what the last look found
+	frozen  atomic.Pointer[chan struct{}]      // closed by Thaw; nil while the clock can be read
 
 	mu        sync.Mutex
 	suspended time.Duration // guarded by mu; what the system has reported since the start
@@ -70,6 +71,7 @@ func newClock(read func() (mono, wall time.Duration), suspend func() (least, mos
 
 // Elapsed returns how much time has passed since the clock was made.
 func (c *Clock) Elapsed() time.Duration {
+	c.Await()
 	mono, gap := c.sight()
 	s := c.seen.Load()
 	moved := s.moved(gap)
@@ -120,3 +122,25 @@ func (c *Clock) look(mono, gap time.Duration) {
 // Skip has the clock run ahead by d, as a suspension of the machine does. It is
 // for tests.
 func (c *Clock) Skip(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// Freeze has everybody who reads the clock wait until [Clock.Thaw], as does a process
+// that is stopped: what it does by time it does not do then, and learns how late it
+// is as soon as it runs again. The time goes on. It is for tests.
+func (c *Clock) Freeze() {
+	stop := make(chan struct{})
+	c.frozen.CompareAndSwap(nil, &stop)
+}
+
+// Thaw ends Freeze.
+func (c *Clock) Thaw() {
+	if stop := c.frozen.Swap(nil); stop != nil {
+		close(*stop)
+	}
+}
+
+// Await returns at once unless the clock is frozen, and else when it is not any more.
+func (c *Clock) Await() {
+	for stop := c.frozen.Load(); stop != nil; stop = c.frozen.Load() {
+		<-*stop
+	}
+}

@@ -142,3 +142,25 @@ func BenchmarkSuspended(b *testing.B) {
 		suspended()
 	}
 }
+
+// A frozen clock is not read; the time goes on.
+func TestFreeze(t *testing.T) {
+	bubble.Run(t, func(*testing.T) {
+		c := New()
+		c.Thaw() // nothing to do
+		c.Freeze()
+		c.Freeze()
+		read := make(chan time.Duration)
+		go func() { read <- c.Elapsed() }()
+		time.Sleep(time.Hour)
+		select {
+		case d := <-read:
+			t.Errorf("a frozen clock says %v", d)
+		default:
+		}
+		c.Thaw()
+		if d := <-read; d < time.Hour {
+			t.Errorf("after an hour the clock says %v", d)
+		}
+	})
+}
