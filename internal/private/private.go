@@ -25,6 +25,23 @@ var (
 	// machine was suspended.
 	SkipClock func(c any, d time.Duration)
 
+	// Freeze has a *coord.Coordinator stand still, as a stopped process does, as far as
+	// its own users can see: what asks it for anything that depends on the time waits,
+	// and so do its log and its duties, until thaw is called.
+	Freeze func(c any) (thaw func())
+
+	// Expire has a *coord.Coordinator propose once that a session's time is over, and
+	// reports whether it knows such a session. The ensemble refuses that if it has
+	// heard of the session meanwhile.
+	Expire func(c any, session uint64) (lives bool)
+
+	// Fail has a *coord.Coordinator stop itself, as it does when it cannot go on.
+	Fail func(c any, err error)
+
+	// CheckDisk has a *coord.Coordinator look at its free space now, and not only every
+	// few seconds.
+	CheckDisk func(c any)
+
 	// Lead asks that a *coord.Coordinator lead its groups.
 	Lead func(c any)
 

@@ -25,6 +25,10 @@ type addressBook struct {
 	// pages is replaced as a whole: the library asks for each message it
 	// sends, while changes are rare.
 	pages atomic.Pointer[map[replica.MemberID]*page]
+
+	// closed is called when the library has ended its requests and the network.
+	// Nil does nothing.
+	closed func()
 }
 
 // A page is one member's address and the names of the connections to it, made
@@ -115,5 +119,11 @@ func (b *addressBook) Remove(group, member uint64) {}
 // RemoveShard does nothing, for the same reason.
 func (b *addressBook) RemoveShard(group uint64) {}
 
-// Close does nothing: the book holds nothing but memory.
-func (b *addressBook) Close() error { return nil }
+// Close says that no message comes or goes any more. The book itself holds nothing
+// but memory.
+func (b *addressBook) Close() error {
+	if b.closed != nil {
+		b.closed()
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,12 +15,13 @@ import (
 	"time"
 
 	"github.com/lni/dragonboat/v4/config"
-	"github.com/lni/dragonboat/v4/plugin/tan"
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/vfs"
 
+	"coord/internal/failpoint"
 	"coord/internal/raftnode/memnet"
 	"coord/internal/raftnode/peernet"
+	"coord/internal/raftnode/raftdir"
 	"coord/internal/replica"
 )
 
@@ -105,7 +107,8 @@ type Config struct {
 	Initialised     func(replica.GroupID) bool
 	MarkInitialised func(replica.GroupID) error
 
-	// Logger gets what the raft library says, see the package comment.
+	// Logger gets what the raft library says, see the package comment. It should name
+	// this member.
 	// Default: nothing is logged.
 	Logger *slog.Logger
 
@@ -138,10 +141,19 @@ type Config struct {
 	// is answered.
 	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
 
-	// FS holds Dir, for tests: with it the log database is tan, which can lose
-	// an acknowledged entry when its log rotates, and syncing is what the FS
-	// makes of it. Default: the disk, and pebble.
+	// FS holds Dir, for tests. If it has a method OnDisk() bool that returns true,
+	// its paths are those of the disk, and the log database is pebble as without it.
+	// Otherwise it is tan, which can lose an acknowledged entry when its log
+	// rotates, and syncing is what the FS makes of it. Default: the disk.
 	FS vfs.FS
+
+	// OnFailure is told, once and on a goroutine of its own, that the log cannot be
+	// written. Nothing that depends on the log goes on then, and the Host must be
+	// closed. It must not call Close, which waits for it.
+	OnFailure func(error)
+
+	// Failpoints are hit on the way, for tests. Default: none.
+	Failpoints *failpoint.Set
 
 	// libraryTransport has the library use its own TCP transport, to compare.
 	libraryTransport bool
@@ -150,26 +162,19 @@ type Config struct {
 // withDefaults returns c with its zero fields filled in. The maps are copied,
 // so that the caller may go on changing its own.
 func withDefaults(c Config) Config {
-	defaultTo(&c.Listen, c.Addr)
-	defaultTo(&c.Tick, DefaultTick)
-	defaultTo(&c.ElectionTicks, DefaultElectionTicks)
-	defaultTo(&c.HeartbeatTicks, DefaultHeartbeatTicks)
-	defaultTo(&c.SnapshotEntries, DefaultSnapshotEntries)
-	defaultTo(&c.CompactionOverhead, DefaultCompactionOverhead)
-	defaultTo(&c.MaxInMemLogBytes, DefaultMaxInMemLogBytes)
-	defaultTo(&c.LogShards, DefaultLogShards)
-	defaultTo(&c.MemtableBytes, DefaultMemtableBytes)
-	defaultTo(&c.Logger, slog.New(slog.DiscardHandler))
+	c.Listen = cmp.Or(c.Listen, c.Addr)
+	c.Tick = cmp.Or(c.Tick, DefaultTick)
+	c.ElectionTicks = cmp.Or(c.ElectionTicks, DefaultElectionTicks)
+	c.HeartbeatTicks = cmp.Or(c.HeartbeatTicks, DefaultHeartbeatTicks)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, DefaultSnapshotEntries)
+	c.CompactionOverhead = cmp.Or(c.CompactionOverhead, DefaultCompactionOverhead)
+	c.MaxInMemLogBytes = cmp.Or(c.MaxInMemLogBytes, DefaultMaxInMemLogBytes)
+	c.LogShards = cmp.Or(c.LogShards, DefaultLogShards)
+	c.MemtableBytes = cmp.Or(c.MemtableBytes, DefaultMemtableBytes)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Members = maps.Clone(c.Members)
 	c.Observers = maps.Clone(c.Observers)
 	return c
-}
-
-func defaultTo[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // validate reports everything that is wrong with c, joined. It finds what the
@@ -296,7 +301,7 @@ func (c *Config) newBook() *addressBook {
 
 // nodeHostConfig returns the library's configuration of the whole host. A nil
 // transport means the library's own.
-func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener, transport config.TransportFactory) config.NodeHostConfig {
+func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener, transport config.TransportFactory, fuse *fuse) config.NodeHostConfig {
 	logDB := config.GetTinyMemLogDBConfig()
 	logDB.Shards = c.LogShards
 	logDB.KVWriteBufferSize = c.MemtableBytes
@@ -328,9 +333,13 @@ func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListen
 			},
 		},
 	}
-	if c.FS != nil {
-		nhc.Expert.FS = c.FS
-		nhc.Expert.LogDBFactory = tan.Factory
+	below := c.FS
+	if below == nil {
+		below = vfs.Default
+	}
+	nhc.Expert.FS = &snapshotFS{FS: below, log: c.Logger, points: c.Failpoints}
+	nhc.Expert.LogDBFactory = &logFactory{fs: c.FS, fuse: fuse, points: c.Failpoints}
+	if !raftdir.OnDisk(c.FS) {
 		nhc.Expert.LogDB.KVWriteBufferSize = tanBufferBytes
 	}
 	return nhc
@@ -354,6 +363,11 @@ func (c *Config) replicaConfig(g replica.GroupID) config.Config {
 		MaxInMemLogSize:     c.MaxInMemLogBytes,
 		OrderedConfigChange: true,
 		WaitReady:           true,
+		// The library would compact pebble by hand after each snapshot, on a
+		// goroutine of its own: a log that cannot be written then ends the
+		// process with a panic that no fuse is in front of. Pebble gives the
+		// space back by itself, a few memtables later (docs/adr/0012).
+		DisableAutoCompactions: true,
 	}
 }
 

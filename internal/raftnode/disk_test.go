@@ -1,6 +1,11 @@
 package raftnode_test
 
 import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync"
 	"testing"
 
 	"coord/internal/raftnode"
@@ -20,6 +25,62 @@ func TestLogShards(t *testing.T) {
 			e.propose(0, g, "x")
 		}
 	}
+}
+
+// What a snapshot covers is given back by pebble itself: nobody asks for a compaction.
+func TestLogGivesSpaceBack(t *testing.T) {
+	const entries, entryBytes = 20_000, 4 << 10
+	cfgs := onDisk(t, 1, func(_ int, c *raftnode.Config) {
+		c.SnapshotEntries, c.CompactionOverhead, c.MemtableBytes = 500, 100, 1<<20
+	})
+	e := open(t, cfgs, 1)
+	e.leader(1)
+	const writers = 64
+	var writing sync.WaitGroup
+	for range writers {
+		writing.Go(func() {
+			entry := make([]byte, entryBytes)
+			_, _ = rand.Read(entry) // which nobody can compress
+			for range entries / writers {
+				if err := proposePatiently(t, e.hosts[0], entry); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writing.Wait()
+	const written = entries * entryBytes
+	eventually(t, "the log to shrink", func() bool { return diskUse(t, cfgs[0].Dir) < written/3 })
+}
+
+// proposePatiently tries again while the host says that its queue is full.
+func proposePatiently(t *testing.T, h *raftnode.Host, entry []byte) error {
+	t.Helper()
+	var err error
+	eventually(t, "a place in the queue", func() bool {
+		err = h.Propose(t.Context(), 1, entry)
+		return !errors.Is(err, replica.ErrBusy)
+	})
+	return err
+}
+
+// diskUse returns the size of all files below a directory. What vanishes meanwhile does
+// not count.
+func diskUse(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return size
 }
 
 // The same on real disks and sockets, with the log database of production:

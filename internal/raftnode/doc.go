@@ -80,6 +80,12 @@
 //	none at all, are refused                                   TestShortAndMissingDeadlines
 //	a snapshot error ends the process    machine.SaveSnapshot  TestFailedSaveIsHarmless
 //	"rejected" means nothing to save     Host.Snapshot         TestSnapshot
+//	a log that cannot be written ends    fuse                  package powertest,
+//	the process                                                TestFailedSyncEndsTheMember
+//	so does a file of a snapshot that    snapshotFS            TestFailedSnapshotCosts-
+//	is saved here                                              OnlyTheSnapshot
+//	its way to look for an error knows   snapshotFS.abort      the same
+//	no errors with several causes
 //	a slow event handler stops raft      roles                 TestRolesAreCompacted
 //	a peer at a new address panics       addressBook           TestAddressChange, TestAddressBook
 //	every receiver
@@ -87,6 +93,7 @@
 //	leader; a cut off one leads for ever                       TestBubble
 //	Panicf must not return               packageLog.Panicf     TestPanicfPanics
 //	the logger factory can be set once   libraryLog.attach     TestForeignLoggerFactory
+//	the standard logger is taken over    standardlog.go        TestStandardLog
 //	messages are dropped with a log      Host.Dropped          TestDroppedMessagesAreCounted
 //	line as the only sign
 //	unequal numbers of step workers and  nodeHostConfig        TestLogShards
@@ -102,9 +109,8 @@
 //
 //   - when a state cannot be restored (TestFailedRestoreEndsProcess: the reason
 //     is logged first) or when Machine.Apply panics;
-//   - when the log cannot be written, with pebble after its own retries, and
-//     when the file or directory of a snapshot that is saved here cannot be
-//     made, renamed or synced; a write error inside Machine.Save is harmless;
+//   - when pebble cannot write its MANIFEST, which it does on a goroutine of its
+//     own, and when the log cannot be read;
 //   - when a peer's log went back in time ("invalid commitTo index"): a wiped
 //     or restored directory under an old id;
 //   - when members disagree about PreVote: all versions of this package have it;

@@ -12,6 +12,7 @@ import (
 	"github.com/lni/dragonboat/v4/client"
 	"github.com/lni/dragonboat/v4/statemachine"
 
+	"coord/internal/failpoint"
 	"coord/internal/replica"
 )
 
@@ -122,17 +123,31 @@ func (h *Host) startReplica(gr *group, m replica.Machine) (err error) {
 	}
 	create := func(uint64, uint64) statemachine.IConcurrentStateMachine {
 		if h.cfg.MarkInitialised != nil && !h.cfg.Initialised(gr.id) {
-			if err := h.cfg.MarkInitialised(gr.id); err != nil {
+			if err := h.mark(gr.id); err != nil {
 				// The only way out of here; it is recovered above. The library
 				// has not kept anything of the replica yet.
 				panic(fmt.Errorf("mark the group as initialised: %w", err))
 			}
 		}
-		return &machine{group: gr.id, user: m, log: h.log, unloaded: func() { h.unloaded(gr) }}
+		return &machine{group: gr.id, user: m, log: h.log, points: h.cfg.Failpoints, unloaded: func() { h.unloaded(gr) }}
 	}
 	return h.untilUnloaded(func() error {
+		h.fuse.starting.Add(1)
+		defer h.fuse.starting.Add(-1)
 		return h.nh.StartConcurrentReplica(members, false, create, h.cfg.replicaConfig(gr.id))
 	})
+}
+
+// mark writes down outside the log that a group has lived here.
+func (h *Host) mark(g replica.GroupID) error {
+	err := h.cfg.Failpoints.Fail(failpoint.StartMark)
+	if err == nil {
+		err = h.cfg.MarkInitialised(g)
+	}
+	if err == nil {
+		err = h.cfg.Failpoints.Fail(failpoint.StartMarked)
+	}
+	return err
 }
 
 // hasLived reports whether the log knows the replica.

@@ -22,6 +22,7 @@ type Host struct {
 	book    *addressBook
 	peers   *peernet.Net // nil if the member is on another network
 	roles   *roles
+	fuse    *fuse
 	log     *slog.Logger
 	detach  func() // from the library's log
 	release func() // of the claim on cfg.Dir
@@ -68,18 +69,21 @@ func Open(cfg Config) (*Host, error) {
 		book:    book,
 		peers:   peers,
 		roles:   newRoles(cfg.OnRole),
-		log:     cfg.Logger.With(slog.Uint64("member", uint64(cfg.Member))),
+		log:     cfg.Logger,
 		release: release,
 		groups:  make(map[replica.GroupID]*group),
 		ended:   make(chan struct{}),
 	}
+	h.fuse = newFuse(h.log, cfg.OnFailure)
+	h.book.closed = h.fuse.release
 	h.detach = library.attach(cfg.Logger)
 	h.dropped = library.dropped.Load()
-	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers))); err != nil {
+	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers), h.fuse)); err != nil {
 		h.detach()
 		h.release()
 		return nil, err
 	}
+	h.fuse.armed.Store(true)
 	if cfg.Net != nil {
 		cfg.Net.Serve(cfg.Addr, cfg.Serve)
 	}
@@ -102,6 +106,8 @@ func (h *Host) Close() error {
 			h.cfg.Net.Serve(h.cfg.Addr, nil)
 		}
 		h.closeErr = h.closeLibrary()
+		h.fuse.release()
+		h.fuse.reports.Wait()
 		close(h.ended)
 		h.starts.Wait()
 		close(h.roles.stop)

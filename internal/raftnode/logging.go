@@ -90,8 +90,9 @@ func (p *packageLog) Infof(format string, args ...any) {
 	p.log(slog.LevelDebug, format, args)
 }
 
-// Warningf is quiet: the library writes some fifteen warnings for each
-// election. The words below are about trouble that an operator can act on.
+// Warningf is quiet: the library writes some fifteen warnings for each election and each
+// leader that hands over, of votes that were refused and requests that were not taken,
+// whose callers are told. The words below are about trouble that an operator can act on.
 func (p *packageLog) Warningf(format string, args ...any) {
 	level := slog.LevelDebug
 	switch {
@@ -103,10 +104,9 @@ func (p *packageLog) Warningf(format string, args ...any) {
 			p.log(slog.LevelWarn, format+", %d so far", append(args, n))
 		}
 		return
-	case strings.Contains(format, "no leader"): // the caller is told, and tries again
-	case strings.Contains(format, "dropped"),
-		strings.Contains(format, "LocalTick"),
-		strings.Contains(format, "rejected"):
+	case strings.Contains(format, "LocalTick"), // it had no processor for so long
+		strings.Contains(format, "invalid snapshot"),
+		strings.Contains(format, "message dropped"): // of another deployment
 		level = slog.LevelWarn
 	}
 	p.log(level, format, args)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lni/dragonboat/v4/statemachine"
 
+	"coord/internal/failpoint"
 	"coord/internal/replica"
 )
 
@@ -22,6 +23,7 @@ type machine struct {
 	group    replica.GroupID
 	user     replica.Machine
 	log      *slog.Logger
+	points   *failpoint.Set
 	unloaded func()          // called once, when the user's machine is done with
 	entries  []replica.Entry // of the batch being applied; reused
 }
@@ -36,7 +38,9 @@ func (m *machine) Update(batch []statemachine.Entry) ([]statemachine.Entry, erro
 	for i := range batch {
 		entries = append(entries, replica.Entry{Index: batch[i].Index, Cmd: batch[i].Cmd})
 	}
+	m.points.Hit(failpoint.ApplyBegin)
 	m.user.Apply(entries)
+	m.points.Hit(failpoint.ApplyEnd)
 	clear(entries) // the commands must not live on in it
 	if cap(entries) <= maxKeptEntries {
 		m.entries = entries
@@ -57,7 +61,13 @@ func (m *machine) PrepareSnapshot() (any, error) { return m.user.Prepare(), nil 
 // below w included, only costs the snapshot: the library throws the partial
 // file away and keeps the log.
 func (m *machine) SaveSnapshot(point any, w io.Writer, _ statemachine.ISnapshotFileCollection, stop <-chan struct{}) error {
-	err := m.user.Save(point, w, stop)
+	err := m.points.Fail(failpoint.SnapshotCreate)
+	if err == nil {
+		err = m.user.Save(point, w, stop)
+	}
+	if err == nil {
+		err = m.points.Fail(failpoint.SnapshotWritten)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -75,8 +85,10 @@ func (m *machine) SaveSnapshot(point any, w io.Writer, _ statemachine.ISnapshotF
 // error, on a goroutine where nobody can stop it, so the reason is logged here
 // while there is time.
 func (m *machine) RecoverFromSnapshot(r io.Reader, _ []statemachine.SnapshotFile, stop <-chan struct{}) error {
+	m.points.Hit(failpoint.SnapshotApply)
 	err := m.user.Restore(r, stop)
 	if err == nil {
+		m.points.Hit(failpoint.SnapshotApplied)
 		return nil
 	}
 	if errors.Is(err, replica.ErrSnapshotStopped) && isClosed(stop) {

@@ -5,6 +5,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 	"github.com/lni/vfs"
 
+	"coord/internal/failpoint"
 	"coord/internal/raftnode/memnet"
 	"coord/internal/replica"
 )
@@ -15,6 +16,9 @@ import (
 type Memory struct {
 	Net *memnet.Net
 	FS  vfs.FS
+
+	// Failpoints are the member's; nil has none.
+	Failpoints *failpoint.Set
 
 	// Open makes the member's host. Nil is the [Open] of this package; a simulation
 	// has another one, for which FS is only what lies beside the log.

@@ -45,7 +45,7 @@ func TestEveryPanicOfTheConstructorIsAnError(t *testing.T) {
 	defer library.attach(cfg.Logger)()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			nhc := cfg.nodeHostConfig(cfg.newBook(), newRoles(nil), panics{tt.how})
+			nhc := cfg.nodeHostConfig(cfg.newBook(), newRoles(nil), panics{tt.how}, newFuse(cfg.Logger, nil))
 			nh, err := newNodeHost(&cfg, nhc)
 			if nh != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("newNodeHost = %v, %v, want an error that says %q", nh, err, tt.want)

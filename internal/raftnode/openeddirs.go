@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/lni/vfs"
+
+	"coord/internal/raftnode/raftdir"
 )
 
 // opened keeps two Hosts of this process out of one directory. The library's
@@ -28,7 +30,8 @@ type openedDir struct {
 // when the Host is closed.
 func (o *openedDirs) claim(cfg *Config) (release func(), err error) {
 	key := openedDir{fs: cfg.FS, path: filepath.Clean(cfg.Dir)}
-	if cfg.FS == nil {
+	if raftdir.OnDisk(cfg.FS) {
+		key.fs = nil
 		key.path = realPath(cfg.Dir)
 	} else if !reflect.TypeOf(cfg.FS).Comparable() {
 		return func() {}, nil // a test's own; nothing tells two of them apart

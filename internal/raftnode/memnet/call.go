@@ -3,6 +3,7 @@ package memnet
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"coord/internal/replica"
 )
@@ -25,19 +26,34 @@ func (n *Net) Serve(addr string, f Serve) {
 // Call has the member at to answer a call of member caller, which is at from.
 // A member that does not listen, or serves no calls, is an error at once; if
 // the link between them is cut in either direction, Call returns when ctx ends.
+// Request and answer have the delay of a message each.
 func (n *Net) Call(ctx context.Context, from string, caller replica.MemberID, to, method string, body []byte) ([]byte, error) {
 	n.mu.Lock()
 	serve, listens := n.serves[to], n.endpoints[to] != nil
-	cut := n.cut[link{from, to}] || n.cut[link{to, from}] || n.isolated[from] || n.isolated[to]
+	there, back := link{from, to}, link{to, from}
+	cut := n.cutLocked(there) || n.cutLocked(back)
+	delay := n.delayLocked(there) + n.delayLocked(back)
 	n.mu.Unlock()
+	lost := func() error {
+		<-ctx.Done()
+		return fmt.Errorf("memnet: call %q of %s: %w", method, to, context.Cause(ctx))
+	}
 	switch {
 	case cut:
-		<-ctx.Done()
-		return nil, fmt.Errorf("memnet: call %q of %s: %w", method, to, context.Cause(ctx))
+		return nil, lost()
 	case !listens:
 		return nil, fmt.Errorf("memnet: call %q of %s: nobody is there", method, to)
 	case serve == nil:
 		return nil, fmt.Errorf("memnet: call %q of %s: it answers no calls", method, to)
+	}
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, lost()
+		}
 	}
 	return serve(ctx, caller, method, body)
 }

@@ -8,9 +8,9 @@
 // and the link would stay dead for up to 1.5 s after it was healed or the
 // member was back.
 //
-// Nothing here sleeps, opens a socket or holds a lock while it calls out, so a
-// Net works inside a testing/synctest bubble. It must then be made, used and
-// given up inside that bubble.
+// Nothing here opens a socket or holds a lock while it calls out, so a Net works
+// inside a testing/synctest bubble. It must then be made, used and given up inside
+// that bubble.
 package memnet
 
 import (
@@ -34,7 +34,11 @@ type Net struct {
 	serves    map[string]Serve
 	cut       map[link]bool
 	isolated  map[string]bool
+	paused    map[string]chan struct{} // closed by Resume
+	lines     map[link]*line           // of the links on which something is under way
 	loss      float64
+	delay     delay            // of every message
+	delays    map[string]delay // of those from and to a member
 	rnd       *rand.Rand
 	stats     Stats
 }
@@ -54,6 +58,10 @@ func New() *Net {
 		serves:    make(map[string]Serve),
 		cut:       make(map[link]bool),
 		isolated:  make(map[string]bool),
+		paused:    make(map[string]chan struct{}),
+		lines:     make(map[link]*line),
+		delays:    make(map[string]delay),
+		rnd:       rand.New(rand.NewPCG(1, 1)),
 	}
 }
 
@@ -81,24 +89,27 @@ func (n *Net) CutOneWay(from, to string) {
 	n.cut[link{from, to}] = true
 }
 
-// Heal undoes every Isolate, Cut and CutOneWay. It does not touch the loss
-// rate.
+// Rejoin undoes Isolate for one member.
+func (n *Net) Rejoin(addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.isolated, addr)
+}
+
+// Mend undoes what Cut and CutOneWay did to the link on which from sends to to.
+func (n *Net) Mend(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.cut, link{from, to})
+}
+
+// Heal undoes every Isolate, Cut and CutOneWay. It touches neither losses and
+// delays, see [Net.Clear], nor pauses.
 func (n *Net) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
 	clear(n.isolated)
-}
-
-// Lose makes every link swallow the given share of message batches, from 0
-// (none) to 1 (all), chosen by a generator with the given seed. Snapshot
-// chunks are exempt: they travel on a stream of their own that either lives or
-// breaks, so losing one of them is no fault of a real network.
-func (n *Net) Lose(rate float64, seed uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.loss = rate
-	n.rnd = rand.New(rand.NewPCG(seed, seed))
 }
 
 // Stats returns the counters so far.
@@ -110,7 +121,7 @@ func (n *Net) Stats() Stats {
 
 // Create returns the transport of one member. The raft library calls it.
 func (n *Net) Create(c config.NodeHostConfig, onBatch raftio.MessageHandler, onChunk raftio.ChunkHandler) raftio.ITransport {
-	return &endpoint{net: n, addr: c.RaftAddress, onBatch: onBatch, onChunk: onChunk}
+	return &endpoint{net: n, addr: c.RaftAddress, onBatch: onBatch, onChunk: onChunk, closed: make(chan struct{})}
 }
 
 // Validate reports whether addr can name a member: any non-empty text can.
@@ -127,27 +138,28 @@ func (n *Net) listen(e *endpoint) error {
 	return nil
 }
 
-// forget makes e unreachable. An endpoint that never listened, or whose
-// address another one has taken since, leaves the table as it is.
+// forget makes e unreachable, and loses what is under way from and to it. An
+// endpoint that never listened, or whose address another one has taken since, leaves
+// the table as it is.
 func (n *Net) forget(e *endpoint) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.endpoints[e.addr] == e {
 		delete(n.endpoints, e.addr)
+		n.dropLinesLocked(e.addr)
 	}
 }
 
-// route decides what becomes of one message: it returns the endpoint that gets
-// it, or nil when it is lost. The endpoint must be left with calls.Done when
-// the message is handled.
-func (n *Net) route(l link, lossy bool) *endpoint {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	target := n.endpoints[l.to]
-	switch {
-	case target == nil,
-		n.cut[l], n.isolated[l.from], n.isolated[l.to],
-		lossy && n.loss > 0 && n.rnd.Float64() < n.loss:
+// cutLocked reports whether nothing gets on the link, or off it.
+func (n *Net) cutLocked(l link) bool {
+	return n.cut[l] || n.isolated[l.from] || n.isolated[l.to] || n.paused[l.from] != nil
+}
+
+// targetLocked returns the endpoint that gets a message now, or nil if nobody is
+// there. It must be left with calls.Done when the message is handled.
+func (n *Net) targetLocked(addr string) *endpoint {
+	target := n.endpoints[addr]
+	if target == nil {
 		n.stats.Lost++
 		return nil
 	}
@@ -156,18 +168,10 @@ func (n *Net) route(l link, lossy bool) *endpoint {
 	return target
 }
 
-// Inject hands a batch to the member at addr, as though another one had sent it, whatever
-// the weather.
+// Inject hands a batch to the member at addr, as though another one had sent it.
 func (n *Net) Inject(addr string, batch raftpb.MessageBatch) {
 	n.mu.Lock()
-	target := n.endpoints[addr]
-	if target != nil {
-		target.calls.Add(1)
-	}
+	target := n.targetLocked(addr)
 	n.mu.Unlock()
-	if target == nil {
-		return
-	}
-	defer target.calls.Done()
-	target.onBatch(batch)
+	n.deliver(target, func(e *endpoint) { e.onBatch(batch) })
 }

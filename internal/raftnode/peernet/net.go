@@ -88,7 +88,8 @@ type Config struct {
 	// is closed. It may be called concurrently. Nil answers none.
 	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
 
-	// Logger gets what is refused and what breaks. Optional.
+	// Logger gets what is refused and what breaks. It should name this member.
+	// Optional.
 	Logger *slog.Logger
 }
 
@@ -160,7 +161,7 @@ func New(cfg Config) (*Net, error) {
 	}
 	return &Net{
 		cfg: cfg,
-		log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.Member))),
+		log: cfg.Logger,
 		tls: newTLSEnds(cfg.TLS),
 		lim: defaultLimits,
 		listen: func(ctx context.Context, addr string) (net.Listener, error) {

@@ -78,7 +78,7 @@ func Open(fs vfs.FS, dir string, id Identity) (_ *Dir, err error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	if fs == vfs.Default {
+	if OnDisk(fs) {
 		if dir, err = filepath.Abs(dir); err != nil {
 			return nil, fmt.Errorf("open data directory: %w", err)
 		}
@@ -101,18 +101,26 @@ func Open(fs vfs.FS, dir string, id Identity) (_ *Dir, err error) {
 	return d, nil
 }
 
-// makeDir makes dir and its name durable.
+// makeDir makes dir and its name durable, and those of the directories above it
+// that were missing.
 func makeDir(fs vfs.FS, dir string) error {
+	parent := fs.PathDir(dir)
+	if parent == dir {
+		return nil // the root, or the working directory
+	}
 	if ok, err := exists(fs, dir); err != nil || ok {
+		return err
+	}
+	if err := makeDir(fs, parent); err != nil {
 		return err
 	}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if parent := fs.PathDir(dir); parent != "." {
-		return syncDir(fs, parent)
+	if parent == "." {
+		return nil
 	}
-	return nil
+	return syncDir(fs, parent)
 }
 
 // open does the work of Open under the lock.
@@ -219,7 +227,7 @@ func (d *Dir) checkRaft(hostname string) error {
 		return err
 	}
 	var moved []*replicaLog
-	if d.fs == vfs.Default && l.data != "" {
+	if OnDisk(d.fs) && l.data != "" {
 		if moved, err = d.verify(l, hostname); err != nil {
 			return err
 		}
@@ -368,14 +376,14 @@ func (d *Dir) CheckLog(g replica.GroupID, lastIndex uint64) error {
 // Free returns the bytes that may still be written to the file system of the
 // directory, or errors.ErrUnsupported where that is not known.
 func (d *Dir) Free() (uint64, error) {
-	if d.fs != vfs.Default {
+	usage, err := d.fs.GetDiskUsage(d.path)
+	switch {
+	case err != nil && !OnDisk(d.fs):
 		return 0, fmt.Errorf("free space: %w", errors.ErrUnsupported)
-	}
-	free, err := freeBytes(d.path)
-	if err != nil {
+	case err != nil:
 		return 0, fmt.Errorf("free space of %s: %w", d.path, err)
 	}
-	return free, nil
+	return usage.AvailBytes, nil
 }
 
 // Close gives the directory up. It may be called any number of times. The

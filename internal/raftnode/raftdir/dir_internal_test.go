@@ -217,7 +217,7 @@ func dirExists(dir string) error {
 // TestLostLog takes away one live write-ahead log, or brings an older MANIFEST
 // back: pebble notices neither.
 func TestLostLog(t *testing.T) {
-	d := &logDB{path: t.TempDir()}
+	d := &logDB{fs: vfsDefault, path: t.TempDir()}
 	d.state.lastSeq = 9
 	writeLog(t, filepath.Join(d.path, "000004.log"), 4, batches(8, 3, 2))
 	writeLog(t, filepath.Join(d.path, "000005.log"), 5, batches(13, 1, 1, 1))

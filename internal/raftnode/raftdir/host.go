@@ -63,7 +63,7 @@ func (d *Dir) rewriteRecords(l layout, name string, moved []*replicaLog) error {
 		byDB[r.db] = append(byDB[r.db], r)
 	}
 	for db, logs := range byDB {
-		renamed := logDB{path: d.fs.PathJoin(l.root, name, d.fs.PathBase(l.data), d.fs.PathBase(db.path))}
+		renamed := logDB{fs: d.fs, path: d.fs.PathJoin(l.root, name, d.fs.PathBase(l.data), d.fs.PathBase(db.path))}
 		if err := renamed.rewriteSnapshotPaths(logs, func(old string) string { return l.snapshotPath(name, old) }); err != nil {
 			return err
 		}

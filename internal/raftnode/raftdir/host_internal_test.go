@@ -257,7 +257,7 @@ func lastIndex(tb testing.TB, dir string) uint64 {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	db, err := scanLogDB(filepath.Join(l.data, "logdb-0"))
+	db, err := scanLogDB(vfsDefault, filepath.Join(l.data, "logdb-0"))
 	if err != nil {
 		tb.Fatal(err)
 	}

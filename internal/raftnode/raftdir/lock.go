@@ -25,7 +25,7 @@ func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	path := fs.PathJoin(dir, lockName)
 	var c io.Closer
 	var err error
-	if fs == vfs.Default {
+	if OnDisk(fs) {
 		c, err = lockFile(path)
 	} else {
 		c, err = lockInMemory(fs, dir)

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	iofs "io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,10 +15,12 @@ import (
 	"github.com/cockroachdb/pebble/sstable"
 	pvfs "github.com/cockroachdb/pebble/vfs"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"github.com/lni/vfs"
 )
 
 // A logDB is one of the log databases of a directory: pebble, on the disk.
 type logDB struct {
+	fs    vfs.FS
 	path  string
 	state logState
 	files []sealedFile // MANIFEST and live write-ahead logs, with their ends
@@ -27,23 +29,23 @@ type logDB struct {
 // scanLogDB reads the MANIFEST and the live write-ahead logs of the database
 // at path. It returns nil if no database was ever made there, which is what a
 // crash during the first start leaves.
-func scanLogDB(path string) (*logDB, error) {
-	desc, err := pebble.Peek(path, pvfs.Default)
+func scanLogDB(fs vfs.FS, path string) (*logDB, error) {
+	desc, err := pebble.Peek(path, pebbleFS(fs))
 	if err != nil {
 		return nil, corruptBy(path, err, "the log database does not say which MANIFEST is current")
 	}
-	entries, err := os.ReadDir(path)
+	names, err := fs.List(path)
 	if err != nil {
 		return nil, fmt.Errorf("list log database: %w", err)
 	}
-	db := &logDB{path: path}
+	db := &logDB{fs: fs, path: path}
 	var logs []uint64
-	for _, e := range entries {
-		ext := filepath.Ext(e.Name())
+	for _, name := range names {
+		ext := filepath.Ext(name)
 		if !desc.Exists && (ext == ".log" || ext == ".sst") {
-			return nil, corrupt(filepath.Join(path, "CURRENT"), -1, "the file is missing, but the log database has %s", e.Name())
+			return nil, corrupt(filepath.Join(path, "CURRENT"), -1, "the file is missing, but the log database has %s", name)
 		}
-		if n, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), ext), 10, 64); err == nil && ext == ".log" {
+		if n, err := strconv.ParseUint(strings.TrimSuffix(name, ext), 10, 64); err == nil && ext == ".log" {
 			logs = append(logs, n)
 		}
 	}
@@ -60,8 +62,8 @@ func scanLogDB(path string) (*logDB, error) {
 
 // scan reads one file of records and adds it to db.files.
 func (db *logDB) scan(path string, logNum uint64, visit func(head []byte) error) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+	f, err := db.fs.Open(path)
+	if errors.Is(err, iofs.ErrNotExist) {
 		return corrupt(path, -1, "the file is missing")
 	}
 	if err != nil {
@@ -119,7 +121,7 @@ func (db *logDB) scanLogs(logs []uint64) error {
 // options are those for opening the database beside the library. What
 // dragonboat sets differently concerns sizes and speed only.
 func (db *logDB) options() *pebble.Options {
-	o := &pebble.Options{ErrorIfNotExists: true, Logger: silent{}}
+	o := &pebble.Options{ErrorIfNotExists: true, FS: pebbleFS(db.fs), Logger: silent{}}
 	o.EnsureDefaults()
 	for i := range o.Levels {
 		o.Levels[i].Compression = pebble.NoCompression
@@ -165,7 +167,7 @@ func (db *logDB) verifyTables(p *pebble.DB) error {
 	}
 	for _, level := range levels {
 		for _, t := range level {
-			if err := verifyTable(filepath.Join(db.path, fmt.Sprintf("%06d.sst", uint64(t.FileNum)))); err != nil {
+			if err := verifyTable(db.fs, filepath.Join(db.path, fmt.Sprintf("%06d.sst", uint64(t.FileNum)))); err != nil {
 				return err
 			}
 		}
@@ -174,8 +176,8 @@ func (db *logDB) verifyTables(p *pebble.DB) error {
 }
 
 // verifyTable checks the checksum of every block of one table.
-func verifyTable(path string) (err error) {
-	f, err := pvfs.Default.Open(path, pvfs.SequentialReadsOption)
+func verifyTable(fs vfs.FS, path string) (err error) {
+	f, err := pebbleFS(fs).Open(path, pvfs.SequentialReadsOption)
 	if err != nil {
 		return corruptBy(path, err, "the table cannot be opened")
 	}

@@ -30,7 +30,7 @@ func recordedPath(tb testing.TB, dir string) string {
 	tb.Helper()
 	l, err := readLayout(vfsDefault, filepath.Join(dir, raftName))
 	must(tb, err)
-	db, err := scanLogDB(filepath.Join(l.data, "logdb-0"))
+	db, err := scanLogDB(vfsDefault, filepath.Join(l.data, "logdb-0"))
 	must(tb, err)
 	logs, err := db.verifyContents()
 	must(tb, err)

@@ -2,8 +2,6 @@ package raftdir
 
 import (
 	"fmt"
-
-	"github.com/lni/vfs"
 )
 
 // A seal is what [Dir.Seal] found after an orderly close. A crash may tear
@@ -25,7 +23,7 @@ type sealedFile struct {
 // and only then: what is written later is taken for damage. Not calling it is
 // like a crash.
 func (d *Dir) Seal() error {
-	if d.fs != vfs.Default {
+	if !OnDisk(d.fs) {
 		return nil
 	}
 	l, err := readLayout(d.fs, d.NodeHostDir())
@@ -34,7 +32,7 @@ func (d *Dir) Seal() error {
 	}
 	s := &seal{Databases: make(map[string][]sealedFile)}
 	for _, name := range l.databases {
-		db, err := scanLogDB(d.fs.PathJoin(l.data, name))
+		db, err := scanLogDB(d.fs, d.fs.PathJoin(l.data, name))
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func (d *Dir) discardTornFlagFiles() error {
 		return fmt.Errorf("list data directory: %w", err)
 	}
 	started := len(d.m.Initialised) > 0
-	if d.fs == vfs.Default {
+	if OnDisk(d.fs) {
 		for _, name := range names {
 			found, err := filepath.Glob(filepath.Join(escapeGlob(filepath.Join(root, name)), "*", "logdb-*", "*.sst"))
 			if err != nil {
@@ -77,7 +77,7 @@ func (d *Dir) Verify() error {
 	if err := d.checkPresence(l); err != nil {
 		return err
 	}
-	if d.fs != vfs.Default || l.data == "" {
+	if !OnDisk(d.fs) || l.data == "" {
 		return nil
 	}
 	_, err = d.verify(l, l.host)
@@ -101,7 +101,7 @@ func (d *Dir) checkPresence(l layout) error {
 // the host folder has this host's name.
 func (d *Dir) verify(l layout, hostname string) ([]*replicaLog, error) {
 	m := d.view()
-	dbs, err := scanDatabases(l, m)
+	dbs, err := scanDatabases(d.fs, l, m)
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +138,10 @@ func (d *Dir) verify(l layout, hostname string) ([]*replicaLog, error) {
 }
 
 // scanDatabases reads the logs of all databases.
-func scanDatabases(l layout, m manifest) (map[string]*logDB, error) {
+func scanDatabases(fs vfs.FS, l layout, m manifest) (map[string]*logDB, error) {
 	dbs := make(map[string]*logDB)
 	for _, name := range l.databases {
-		db, err := scanLogDB(filepath.Join(l.data, name))
+		db, err := scanLogDB(fs, filepath.Join(l.data, name))
 		if err != nil {
 			return nil, err
 		}

@@ -72,7 +72,7 @@ func edit(tb testing.TB, dir string, fn func(*pebble.Batch)) layout {
 	tb.Helper()
 	l, err := readLayout(vfsDefault, filepath.Join(dir, raftName))
 	must(tb, err)
-	db := &logDB{path: filepath.Join(l.data, "logdb-0")}
+	db := &logDB{fs: vfsDefault, path: filepath.Join(l.data, "logdb-0")}
 	must(tb, db.use(db.options(), func(p *pebble.DB) error {
 		b := p.NewBatch()
 		defer b.Close()

@@ -1,0 +1,1 @@
+// This file lets logdb.go declare a function without a body.
