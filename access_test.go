@@ -75,7 +75,23 @@ var demands = slices.Concat([]demand{
 	{"SetACL", []need{{onNode, coord.PermAdmin}}, func(ctx context.Context, a *attempt) error {
 		_, err := a.caller.SetACL(ctx, a.node, coord.OpenACL())
 		return err
-	}, nil}, // as in ZooKeeper, there is none for Multi
+	}, func(a *attempt) coord.Op { return coord.SetACLOp(a.node, coord.OpenACL()) }},
+	{"Begin", []need{{onNode, coord.PermWrite}}, func(ctx context.Context, a *attempt) error {
+		w, err := a.caller.Begin(ctx, coord.SetDataOp(a.node, nil))
+		if err != nil {
+			return err
+		}
+		_, err = w.Results(ctx)
+		return err
+	}, nil},
+	{"BeginMulti", []need{{onNode, coord.PermWrite}}, func(ctx context.Context, a *attempt) error {
+		w, err := a.caller.BeginMulti(ctx, coord.SetDataOp(a.node, nil))
+		if err != nil {
+			return err
+		}
+		_, err = w.Results(ctx)
+		return err
+	}, nil},
 	{"check", []need{{onNode, coord.PermRead}}, nil, func(a *attempt) coord.Op { return coord.CheckOp(a.node) }},
 	{"checkAbsent of a znode", []need{{onNode, coord.PermRead}}, nil, func(a *attempt) coord.Op { return coord.CheckAbsentOp(a.node) }},
 	{"checkAbsent of nothing", nil, nil, func(a *attempt) coord.Op { return coord.CheckAbsentOp(a.parent + "/none") }},
@@ -112,6 +128,14 @@ var demands = slices.Concat([]demand{
 	}, nil},
 	{"View.Children", []need{{onParent, coord.PermRead}}, func(_ context.Context, a *attempt) error {
 		_, _, err := a.view().Children(a.parent)
+		return err
+	}, nil},
+	{"View.ACL", []need{{onNode, coord.PermRead | coord.PermAdmin}}, func(_ context.Context, a *attempt) error {
+		_, _, err := a.view().ACL(a.node)
+		return err
+	}, nil},
+	{"View.AllChildrenNumber", []need{{onParent, coord.PermRead}}, func(_ context.Context, a *attempt) error {
+		_, err := a.view().AllChildrenNumber(a.parent)
 		return err
 	}, nil},
 	{"View.ChildrenAfter", []need{{onParent, coord.PermRead}}, func(_ context.Context, a *attempt) error {
@@ -619,10 +643,12 @@ func TestAccessTableIsComplete(t *testing.T) {
 	}
 	methods(reflect.TypeFor[coord.Client](), "", "Multi") // every row is tried in one
 	own := []string{
-		"AddAuth", "Close", "Context", "Format", "HandOver", "ID", "Identities", "Multi", "State", "States", "String", "Timeout", "Token",
+		"AddAuth", "Close", "Context", "Format", "HandOver", "ID", "Identities", "Leave", "Multi", "SinceSignOfLife",
+		"State", "States", "String", "Timeout", "Token",
 	}
 	methods(reflect.TypeFor[*coord.Session](), "", own...)
-	methods(reflect.TypeFor[*coord.View](), "View.", "Digest", "Format", "Position", "String", "ZXID")
+	ofMembers := []string{"EphemeralCount", "EphemeralsOf", "Sessions"} // see TestViewShowsSessions
+	methods(reflect.TypeFor[*coord.View](), "View.", append(ofMembers, "Digest", "Ephemerals", "Format", "Position", "String", "ZXID")...)
 	methods(reflect.TypeFor[*coord.Typed[int]](), "Typed.")
 	for _, name := range coord.OpNames() {
 		found := rows[name] || rows[strings.ToUpper(name[:1])+name[1:]]

@@ -15,7 +15,11 @@ import (
 // sees that in its own record.
 //
 // digest is that of cmd's bytes.
-func (s *state) apply(cmd *command, digest uint64) effects {
+func (s *state) apply(cmd *command, digest uint64) effects { return s.applyKeeping(cmd, digest, nil) }
+
+// applyKeeping is apply that also keeps the states right behind those requests of a batch
+// for which keep says so. Nobody else can tell the difference.
+func (s *state) applyKeeping(cmd *command, digest uint64, keep []bool) effects {
 	var eff effects
 	switch cmd.kind {
 	case commandInit:
@@ -23,7 +27,7 @@ func (s *state) apply(cmd *command, digest uint64) effects {
 	case commandHello:
 		s.applyHello(cmd)
 	case commandBatch:
-		s.applyBatch(cmd, digest, &eff)
+		s.applyBatch(cmd, digest, keep, &eff)
 	default:
 		// The decoder knows the same kinds: skipping one would make members differ.
 		panic(fmt.Sprintf("coord: unreachable: command kind %d", cmd.kind))
@@ -65,14 +69,14 @@ func (s *state) applyHello(cmd *command) {
 // batch is recorded as answered with ErrSystemError, and nothing else of it
 // remains: its neighbours in the log are not touched, whatever boundaries the
 // calls of Update had.
-func (s *state) applyBatch(cmd *command, digest uint64, eff *effects) {
+func (s *state) applyBatch(cmd *command, digest uint64, keep []bool, eff *effects) {
 	m := s.members.get(cmd.member)
 	b := cmd.batch
 	if m == nil || m.removed || m.incarnation == 0 || b.incarnation != m.incarnation || b.number != m.number+1 {
 		return
 	}
 	before := s.freeze()
-	results, fault := s.tryBatch(cmd, eff)
+	results, fault := s.tryBatch(cmd, keep, eff)
 	if fault != "" {
 		*s = *before
 		*eff = effects{panic: fault}
@@ -90,7 +94,7 @@ func (s *state) applyBatch(cmd *command, digest uint64, eff *effects) {
 	invariants.Assert(len(results) == len(b.requests), "%d results for %d requests", len(results), len(b.requests))
 }
 
-func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault string) {
+func (s *state) tryBatch(cmd *command, keep []bool, eff *effects) (results []result, fault string) {
 	defer func() {
 		if v := recover(); v != nil {
 			fault = fmt.Sprint(v)
@@ -109,6 +113,9 @@ func (s *state) tryBatch(cmd *command, eff *effects) (results []result, fault st
 	for i := range b.requests {
 		x.r = &b.requests[i]
 		results[i] = x.run()
+		if keep != nil && keep[i] {
+			eff.kept = append(eff.kept, keptState{i, s.freeze()})
+		}
 	}
 	return results, ""
 }

@@ -29,8 +29,12 @@ type barrierRound struct {
 }
 
 // wait returns nil once a ReadIndex that was sent after the call is answered.
-// It ends with ctx, or with life, which is that of the group.
+// It ends with ctx, or with life, which is that of the group. A caller whose ctx
+// is over when it comes is told so, however soon an answer would be there.
 func (b *sharedBarrier) wait(ctx, life context.Context, readIndex func(context.Context) error, attempt time.Duration) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	if b.next == nil {
 		b.next = &barrierRound{done: make(chan struct{})}

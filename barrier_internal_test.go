@@ -94,3 +94,19 @@ func TestLostBarriersAreRepeated(t *testing.T) {
 		}
 	})
 }
+
+// An answer that is there at once must not hide that the caller's context is over.
+func TestBarrierOfOneWhoHasGivenUp(t *testing.T) {
+	b := &sharedBarrier{start: func(f func()) bool {
+		f() // answered before the caller waits for it
+		return true
+	}}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		err := b.wait(over, t.Context(), func(context.Context) error { return nil }, time.Minute)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("a caller whose context was cancelled got %v, want %v", err, context.Canceled)
+		}
+	}
+}

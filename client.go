@@ -134,11 +134,11 @@ func (s *Session) AllChildrenNumber(ctx context.Context, path string, opts ...Re
 	if err != nil {
 		return 0, err
 	}
-	if _, code := st.readable(path, s.ids()); code != codeOK {
+	n, code := st.countBelow(path, s.ids())
+	if code != codeOK {
 		return 0, &OpError{Op: "allChildrenNumber", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
-	k, _ := keyOf(path)
-	return st.tree.countDescendants(k), nil
+	return n, nil
 }
 
 // Ephemerals returns the paths of the session's own ephemeral znodes that start
@@ -158,19 +158,11 @@ func (s *Session) ACL(ctx context.Context, path string, opts ...ReadOption) ([]A
 	if err != nil {
 		return nil, Stat{}, err
 	}
-	n, code := st.readable(path, s.ids())
-	if code == ErrNoAuth {
-		if m, ok := st.tree.find(path); ok && st.permits(m.acl, s.ids(), PermAdmin) {
-			n, code = m, codeOK
-		}
-	}
+	list, stat, code := st.aclOf(path, s.ids())
 	if code != codeOK {
 		return nil, Stat{}, &OpError{Op: "acl", Path: path, Err: code, Detail: pathDetail(path, code)}
 	}
-	if !st.permits(n.acl, s.ids(), PermAdmin) {
-		return redactACL(n.acl.list), n.stat(), nil
-	}
-	return append([]ACL(nil), n.acl.list...), n.stat(), nil
+	return list, stat, nil
 }
 
 // SetACL replaces the access control list of a znode and returns its new stat.
@@ -179,10 +171,7 @@ func (s *Session) ACL(ctx context.Context, path string, opts ...ReadOption) ([]A
 // Errors, the first that applies: [ErrSessionExpired], [ErrBadArguments],
 // [ErrInvalidACL], [ErrNoNode], [ErrNoAuth], [ErrBadVersion].
 func (s *Session) SetACL(ctx context.Context, path string, list []ACL, opts ...SetACLOption) (Stat, error) {
-	o := op{kind: opSetACL, path: path, acl: append([]ACL{}, list...), version: AnyVersion}
-	for _, opt := range opts {
-		opt.applySetACL(&o)
-	}
+	o := SetACLOp(path, list, opts...).op
 	res, err := s.write(ctx, o)
 	s.auditSetACL(path, o.acl, res.stat, err)
 	return res.stat, err
@@ -207,6 +196,24 @@ func (s *Session) Add(ctx context.Context, path string, delta int64, opts ...Set
 // Each sees what the earlier ones did; nobody sees a part. If one fails, the
 // error is a [*MultiError].
 func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
+	list, err := s.multiOps(ctx, ops)
+	if err != nil {
+		return nil, err
+	}
+	q, err := s.submit(ctx, request{kind: requestMulti, ops: list})
+	if err != nil {
+		err = &OpError{Op: "multi", Err: err}
+		s.auditOps(list, nil, err)
+		return nil, err
+	}
+	results, err := s.answerMulti(list, q)
+	s.auditOps(list, q, err)
+	return results, err
+}
+
+// multiOps returns the operations of a multi with data of their own, if nothing is wrong
+// with them that can be seen before they are proposed.
+func (s *Session) multiOps(ctx context.Context, ops []Op) ([]op, error) {
 	if err := checkMultiCount(len(ops)); err != nil {
 		return nil, err
 	}
@@ -215,22 +222,20 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]OpResult, error) {
 		list[i] = ops[i].op
 		list[i].data = bytes.Clone(list[i].data)
 		if err := s.checkOp(ctx, &list[i]); err != nil {
-			return nil, err
+			return nil, refusedMulti(len(ops), i, err)
 		}
 	}
-	if err := checkMulti(list); err != nil {
-		return nil, err
-	}
-	res, err := s.submit(ctx, request{kind: requestMulti, ops: list})
-	if err != nil {
-		return nil, &OpError{Op: "multi", Err: err}
-	}
+	return list, checkMulti(list)
+}
+
+// answerMulti returns the answer to a multi as its caller sees it.
+func (s *Session) answerMulti(ops []op, res *result) ([]OpResult, error) {
 	if res.code != codeOK {
 		return nil, &OpError{Op: "multi", Err: res.code}
 	}
 	if res.firstError() != codeOK {
-		failed := multiError(list, res.ops)
-		failed.Err.Detail = s.detail(&list[failed.Index], res.ops[failed.Index])
+		failed := multiError(ops, res.ops)
+		failed.Err.Detail = s.detail(&ops[failed.Index], res.ops[failed.Index])
 		return nil, failed
 	}
 	return opResults(res.ops), nil
@@ -249,7 +254,7 @@ func (s *Session) View(ctx context.Context, opts ...ReadOption) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{s: st, identities: s.ids()}, nil
+	return &View{s: st, identities: s.ids(), session: s.id}, nil
 }
 
 // Watch opens a stream of the changes to path, from now on unless an option says
@@ -300,12 +305,17 @@ func (s *Session) write(ctx context.Context, o op) (opResult, error) {
 	if err != nil {
 		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: err}
 	}
+	return s.answerWrite(&o, res)
+}
+
+// answerWrite returns the answer to one operation as its caller sees it.
+func (s *Session) answerWrite(o *op, res *result) (opResult, error) {
 	if res.code != codeOK {
 		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: res.code}
 	}
 	answer := res.ops[0]
 	if answer.code != codeOK {
-		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: answer.code, Detail: s.detail(&o, answer)}
+		return opResult{}, &OpError{Op: o.kind.String(), Path: o.path, Err: answer.code, Detail: s.detail(o, answer)}
 	}
 	return answer, nil
 }

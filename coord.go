@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"coord/internal/failpoint"
 	"coord/internal/replica"
 )
 
@@ -216,6 +217,9 @@ func (c *Coordinator) newSession(ctx context.Context, o SessionOptions) (*Sessio
 	if o.Timeout == 0 {
 		o.Timeout = c.cfg.SessionTimeout
 	}
+	if o.Detached {
+		return c.root.detachedSession(c, o)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel() // of joining and opening together
 	if err := c.root.awaitJoined(ctx); err != nil {
@@ -232,7 +236,8 @@ func (c *Coordinator) awaitJoined(ctx context.Context) error {
 	return c.root.awaitJoined(ctx)
 }
 
-// govern executes a request of the ensemble's own code that needs no session.
+// govern executes a request of the ensemble's own code that needs no session. One that
+// somebody was faster than is made again on what that has left, and audited then.
 func (c *Coordinator) govern(ctx context.Context, r request) error {
 	err := c.awaitJoined(ctx)
 	var res *result
@@ -241,6 +246,9 @@ func (c *Coordinator) govern(ctx context.Context, r request) error {
 	}
 	if err == nil {
 		err = res.code.err()
+	}
+	if r.kind == requestSettings && errors.Is(err, ErrBadVersion) {
+		return err
 	}
 	act, about := c.auditGoverned(&r)
 	c.auditResult(act, err, about...)
@@ -327,8 +335,13 @@ func (c *Coordinator) Shutdown(ctx context.Context) error {
 	})
 }
 
-// kill ends this member as a crash would, as far as the others can see.
-func (c *Coordinator) kill() error { return c.stop(nil) }
+// kill ends this member as a crash would, as far as the others can see. One that was
+// frozen has nothing happen before its end.
+func (c *Coordinator) kill() error {
+	c.root.cancel(ErrClosed)
+	c.root.clock.Thaw()
+	return c.stop(nil)
+}
 
 // stop ends the member after farewell, or without any good order if that is nil.
 // Only the first call does anything.
@@ -363,6 +376,7 @@ func (c *Coordinator) closeSessions(ctx context.Context) {
 	if c.root.suspended() {
 		return
 	}
+	c.root.points.Hit(failpoint.SessionClose)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching, closing sync.WaitGroup
 	watching.Go(func() {

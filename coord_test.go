@@ -13,6 +13,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/invariants"
 )
 
 func TestOpenReportsEveryWrongField(t *testing.T) {
@@ -345,7 +346,11 @@ func TestGroupTimeFollowsTheClock(t *testing.T) {
 // TestCountersUnderFaults adds to counters while members die, are cut off and lose
 // messages. The sum must be what was acknowledged, plus at most what was not.
 func TestCountersUnderFaults(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if invariants.Enabled || testing.Short() { // the race detector takes 20 s for each
+		seeds = 2
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 				rnd := rand.New(rand.NewPCG(seed, 1))

@@ -377,8 +377,11 @@ func (sc *script) request(l line, input string) request {
 	return r
 }
 
-// scriptGovern are the requests that are made by code of the members.
-var scriptGovern = map[string]bool{"setuser": true, "removeuser": true, "template": true, "settings": true}
+// scriptGovern are the requests that are made by code of the members, unless a script says
+// otherwise.
+var scriptGovern = map[string]bool{
+	"setuser": true, "removeuser": true, "template": true, "settings": true, "open": true, "resume": true,
+}
 
 // generation returns that of a session, or the first if there is none.
 func (sc *script) generation(id SessionID) uint64 {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"coord/internal/failpoint"
 	"coord/internal/raftnode"
 	"coord/internal/raftnode/memnet"
 	"coord/internal/raftnode/peernet"
@@ -98,6 +99,7 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
 		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Refused: c.auditPeer, Serve: c.serve,
+		Failpoints: d.memory.Failpoints, OnFailure: c.root.fail,
 	})
 	if err != nil {
 		return nil, err
@@ -164,6 +166,9 @@ func (d *disk) note(g *group) error {
 	if index <= d.noted {
 		return nil
 	}
+	if err := d.memory.Failpoints.Fail(failpoint.AppliedNote); err != nil {
+		return err
+	}
 	d.noted = index
 	return d.dir.NoteApplied(replica.GroupID(g.id), index)
 }
@@ -172,6 +177,9 @@ func (d *disk) note(g *group) error {
 // so that the next start recognises the least damage.
 func (d *disk) seal(g *group) error {
 	if err := d.note(g); err != nil {
+		return err
+	}
+	if err := d.memory.Failpoints.Fail(failpoint.Seal); err != nil {
 		return err
 	}
 	return d.dir.Seal()

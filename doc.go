@@ -55,8 +55,9 @@
 //	G9   An ephemeral znode exists only while its session does. All ephemerals of
 //	     a session vanish at one zxid.
 //	G10  A session's handle ends, by the clock of its process, before the ensemble
-//	     can give its ephemerals away, or the session to another process. The clock
-//	     counts the time for which the machine was suspended.
+//	     can give its ephemerals away, or the session to another process; but one of
+//	     a client outside ([SessionOptions].External) goes where its client goes. The
+//	     clock counts the time for which the machine was suspended.
 //	G11  A change of leader expires no session.
 //	G12  A watch is given every event behind its start, in the order of zxids, all
 //	     events of one write or none, or it ends with an error. That also holds for
@@ -69,8 +70,9 @@
 //	G16  A session that is resumed keeps its ephemerals, and from then on the
 //	     ensemble refuses whatever its older handles still send.
 //	G17  A session is taken from a process that may be alive only when the ensemble
-//	     has heard nothing of it for the timeout, or it has let go. Of several that
-//	     claim it one has it then.
+//	     has heard nothing of it for the timeout, or it has let go; or if it is of a
+//	     client outside, who has come with the token. Of several that claim it one
+//	     has it then.
 //	G18  A process that was paused for too long learns that from whatever it asks
 //	     its session first, and that call proposes nothing.
 //	G19  A resumed handle reads nothing older than the handle before it.
@@ -130,5 +132,6 @@
 // # Testing
 //
 // Package coordtest runs whole ensembles inside a test, in memory, with faults on
-// demand and in virtual time.
+// demand and in virtual time; it tests implementations of [Authenticator] and [Codec],
+// and wrappers of [Client]. docs/TESTING.md is the guide.
 package coord

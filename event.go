@@ -96,4 +96,5 @@ type effects struct {
 	touched  bool        // the proposer's sessions were extended
 	marked   bool        // group time was set
 	panic    string      // a defect, caught
+	kept     []keptState // that somebody here wants
 }

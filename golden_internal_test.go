@@ -217,10 +217,20 @@ func goldenState() *state {
 			writeOf(op{kind: opAdd, path: "/zookeeper/quota", delta: 7}),
 		},
 	}}, 1<<63)
+	// Binaries before ADR 14 had external sessions wait for a claim as well, and their
+	// snapshots are read.
+	external, _ := s.sessions.get(1)
+	own := *external
+	own.identities = nil
+	s.sessions.put(&own)
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 2, batch: &batchCommand{
 		incarnation: 1, number: 1, touch: &touch{lowOnSpace: true, freeBytes: 1},
-		requests: []request{{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 6000, identities: []ID{}}},
+		requests: []request{{kind: requestResume, session: 1, password: [16]byte{1, 15: 2}, timeoutMS: 6000}},
 	}}, 1)
+	claimed, _ := s.sessions.get(1)
+	claimant := *claimed
+	claimant.identities = external.identities
+	s.sessions.put(&claimant)
 	s.apply(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 1, nonce: 2, addr: "y:1"}}, 0)
 	return s
 }

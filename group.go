@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coord/internal/clock"
+	"coord/internal/failpoint"
 	"coord/internal/replica"
 )
 
@@ -32,6 +33,7 @@ type group struct {
 	host   replica.Host
 	log    *slog.Logger
 	timing timing
+	points *failpoint.Set
 
 	pub      atomic.Pointer[published]
 	hub      hub
@@ -80,7 +82,7 @@ type incarnationKey struct {
 
 func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g := &group{
-		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(),
+		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(), points: cfg.failpoints(),
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
 		warnedQuotas: newQuotaWarnings(),
@@ -113,7 +115,9 @@ func (g *group) state() *state { return g.pub.Load().state }
 // and a reader who is given an event finds its effect readable.
 func (g *group) publish(p *published, changes []change) {
 	p.seq = g.hub.history.add(changes)
+	g.points.Hit(failpoint.EventEnqueue)
 	g.pub.Store(p)
+	g.points.Hit(failpoint.Published)
 	g.hub.signal()
 	g.settle(p.state)
 }
@@ -167,6 +171,7 @@ func (g *group) isLeaving() bool {
 
 // setRole takes note of a change of leadership. The host calls it.
 func (g *group) setRole(r replica.Role) {
+	g.clock.Await()
 	g.mu.Lock()
 	was := g.role
 	g.role = r
@@ -174,7 +179,11 @@ func (g *group) setRole(r replica.Role) {
 	if was.Leader == r.Leader && was.Term == r.Term {
 		return
 	}
-	g.log.Info("leader changed", slog.Uint64("leader", uint64(r.Leader)), slog.Uint64("term", r.Term))
+	if r.Leader == 0 {
+		g.log.Info("no leader", slog.Uint64("term", r.Term))
+	} else {
+		g.log.Info("leader changed", slog.Uint64("leader", uint64(r.Leader)), slog.Uint64("term", r.Term))
+	}
 	g.proposer.leaderChanged(r)
 }
 

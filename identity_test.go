@@ -539,8 +539,7 @@ func TestAudit(t *testing.T) {
 
 				// A session that another member has: to ask for it is not to have it.
 				others := slices.DeleteFunc(e.Running(), func(other *coord.Coordinator) bool { return other == c })
-				far := outsider(nil)(t, others[0])
-				expect("open session ok")
+				far := mustSession(t, others[0], time.Hour)
 				unknown := func(act func(context.Context) error) {
 					t.Helper()
 					e.Isolate(c)
@@ -552,7 +551,7 @@ func TestAudit(t *testing.T) {
 					}
 				}
 				unknown(func(ctx context.Context) error {
-					_, err := c.Resume(ctx, far.Token(), coord.SessionOptions{External: true})
+					_, err := c.Resume(ctx, far.Token(), coord.SessionOptions{})
 					return err
 				})
 				want = append(want, "resume session unknown")

@@ -15,7 +15,8 @@ import (
 // A machine that meets an entry it cannot read (one of a newer format, or one
 // that no binary writes) does not skip it, because this member would then differ
 // from the others for ever. It publishes nothing any more, aborts snapshots and
-// has its group fail.
+// has its group fail. Nor does one whose group has ended apply anything: nobody is
+// told of it any more.
 type machine struct {
 	g       *group
 	s       *state // private; what others see is frozen
@@ -28,7 +29,8 @@ var _ replica.Machine = (*machine)(nil)
 
 // Apply implements [replica.Machine].
 func (m *machine) Apply(entries []replica.Entry) {
-	if m.halted != nil {
+	m.g.clock.Await()
+	if m.halted != nil || m.g.ctx.Err() != nil {
 		return
 	}
 	m.changes = nil
@@ -41,7 +43,8 @@ func (m *machine) Apply(entries []replica.Entry) {
 			m.halted = fmt.Errorf("group %v: log entry %d: %w", m.g.id, e.Index, err)
 			break
 		}
-		eff := m.s.apply(cmd, digestOf(e.Cmd))
+		eff := m.s.applyKeeping(cmd, digestOf(e.Cmd), m.g.proposer.wanted(cmd))
+		m.g.proposer.keepStates(eff.kept)
 		m.index = e.Index
 		if len(m.changes) == 0 {
 			m.changes = eff.changes // nearly always: most calls bring one entry
@@ -61,7 +64,7 @@ func (m *machine) Prepare() any { return m.g.pub.Load().state }
 
 // Save implements [replica.Machine].
 func (m *machine) Save(point any, w io.Writer, stop <-chan struct{}) error {
-	if m.g.failed() != nil {
+	if m.g.ctx.Err() != nil { // entries may have been left out behind point
 		return replica.ErrSnapshotAborted
 	}
 	err := writeSnapshot(point.(*state), w, stop)

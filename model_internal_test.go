@@ -424,12 +424,16 @@ func (m *model) resume(id MemberID, r *request) result {
 			return result{zxid: m.zxid, code: -115}
 		}
 	}
+	timeout := min(max(r.timeoutMS, 1000), 60_000)
+	if r.timeoutMS == 0 || s.identities == nil { // who comes from outside may make it shorter
+		timeout = max(timeout, s.timeoutMS)
+	}
 	s.claims = append(s.claims, modelClaim{
-		member: id, incarnation: x.incarnation, generation: uint64(m.zxid), timeoutMS: min(max(r.timeoutMS, 1000), 60_000),
+		member: id, incarnation: x.incarnation, generation: uint64(m.zxid), timeoutMS: timeout,
 	})
 	dead := m.members[s.member].incarnation > s.incarnation
 	mine := s.member == id && s.incarnation == x.incarnation
-	if (dead || mine || s.released) && m.grant(r.session) {
+	if (dead || mine || s.released || s.identities != nil) && m.grant(r.session) {
 		return result{zxid: m.zxid, session: r.session, timeoutMS: s.timeoutMS}
 	}
 	m.moved = append(m.moved, r.session)
@@ -448,7 +452,7 @@ func (m *model) grant(id SessionID) bool {
 		return false
 	}
 	*s = modelSession{
-		timeoutMS: max(s.timeoutMS, c.timeoutMS), password: s.password, identities: s.identities,
+		timeoutMS: c.timeoutMS, password: s.password, identities: s.identities,
 		member: c.member, incarnation: c.incarnation, generation: c.generation, token: x.touches,
 	}
 	m.moved = append(m.moved, id)

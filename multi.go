@@ -1,6 +1,9 @@
 package coord
 
-import "strconv"
+import (
+	"errors"
+	"strconv"
+)
 
 // An Op is one operation of a [Coordinator.Multi]. The functions whose names end
 // in Op make one.
@@ -36,6 +39,15 @@ func DeleteOp(path string, opts ...DeleteOption) Op {
 	o := op{kind: opDelete, path: path, version: AnyVersion}
 	for _, opt := range opts {
 		opt.applyDelete(&o)
+	}
+	return Op{o}
+}
+
+// SetACLOp replaces the access control list of a znode, as [Coordinator.SetACL] does.
+func SetACLOp(path string, list []ACL, opts ...SetACLOption) Op {
+	o := op{kind: opSetACL, path: path, acl: append([]ACL{}, list...), version: AnyVersion}
+	for _, opt := range opts {
+		opt.applySetACL(&o)
 	}
 	return Op{o}
 }
@@ -107,6 +119,22 @@ func multiError(ops []op, results []opResult) *MultiError {
 			e.Err = &OpError{Op: ops[i].kind.String(), Path: ops[i].path, Err: c}
 		}
 	}
+	return e
+}
+
+// refusedMulti is the error of a multi of which one operation was refused before it was
+// proposed.
+func refusedMulti(n, index int, err error) error {
+	refused, ok := errors.AsType[*OpError](err)
+	code, definite := errors.AsType[Code](err)
+	if !ok || !definite {
+		return err
+	}
+	e := &MultiError{Index: index, Err: refused, Results: make([]error, n)}
+	for i := index; i < n; i++ {
+		e.Results[i] = ErrRuntimeInconsistency
+	}
+	e.Results[index] = code
 	return e
 }
 

@@ -3,10 +3,19 @@ package coord
 import (
 	"time"
 
+	"coord/internal/failpoint"
 	"coord/internal/private"
 	"coord/internal/raftnode"
 	"coord/internal/replica"
 )
+
+// failpoints returns the points of the member, if it is one of a test.
+func (c *Config) failpoints() *failpoint.Set {
+	if c.memory == nil {
+		return nil
+	}
+	return c.memory.Failpoints
+}
 
 func init() {
 	private.SetMemory = func(cfg any, m *raftnode.Memory) { cfg.(*Config).memory = m }
@@ -19,6 +28,23 @@ func init() {
 		return errs
 	}
 	private.SkipClock = func(c any, d time.Duration) { c.(*Coordinator).root.clock.Skip(d) }
+	private.Freeze = func(c any) (thaw func()) {
+		clock := c.(*Coordinator).root.clock
+		clock.Freeze()
+		return clock.Thaw
+	}
+	private.Expire = func(c any, session uint64) bool {
+		g, id := c.(*Coordinator).root, SessionID(session)
+		s := g.state()
+		ses, lives := s.sessions.get(id)
+		if !lives {
+			return false
+		}
+		g.proposeForMember(request{kind: requestExpire, expiries: []expiry{{id, ses.generation, ses.lastTouch(s.members.get(ses.owner))}}})
+		return true
+	}
+	private.Fail = func(c any, err error) { c.(*Coordinator).root.fail(err) }
+	private.CheckDisk = func(c any) { c.(*Coordinator).checkSpace() }
 	private.Lead = func(c any) {
 		g := c.(*Coordinator).root
 		// A request that is refused shows in Status; the caller asks again.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"coord/internal/failpoint"
 	"coord/internal/replica"
 )
 
@@ -47,6 +48,8 @@ type pending struct {
 	err    error  // set before done is closed; nil if result holds the answer
 	taken  bool   // guarded by proposer.mu: it is in a batch, so its outcome is open
 	own    bool   // it is the member's, see submitOwn
+
+	keptView
 }
 
 // A proposer is this member's way into the log of one group. It has one batch
@@ -82,6 +85,7 @@ type proposer struct {
 	report  diskReport         // guarded by mu; what the next touch says of the disk
 
 	silences []silence // guarded by mu; changes that the next touch carries
+	underway underway  // guarded by mu
 }
 
 // A diskReport is what a member says of its disk.
@@ -451,7 +455,9 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	if err != nil {
 		return err
 	}
+	p.setUnderway(underway{b.incarnation, b.number, batch})
 	rec, err := p.repeat(ctx, b.number, frozen)
+	p.setUnderway(underway{})
 	if err != nil {
 		return err
 	}
@@ -466,6 +472,8 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	default:
 		p.keep(b.touch) // the batch failed as a whole, its touch with it
 	}
+	p.g.points.Hit(failpoint.Reply)
+	p.settleViews(batch)
 	for i, q := range batch {
 		q.result = rec.results[i]
 		close(q.done)
@@ -534,7 +542,9 @@ func (p *proposer) try(ctx context.Context, b []byte) {
 	p.mu.Lock()
 	p.leader, p.attempt = role.Leader, cancel
 	p.mu.Unlock()
+	p.g.points.Hit(failpoint.ProposeBegin)
 	err := p.g.host.Propose(attempt, replica.GroupID(p.g.id), b)
+	p.g.points.Hit(failpoint.ProposeEnd)
 	p.mu.Lock()
 	p.attempt = nil
 	p.mu.Unlock()

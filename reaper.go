@@ -56,6 +56,7 @@ func (r *reaper) run() {
 }
 
 func (r *reaper) tick(ctx context.Context) {
+	r.g.clock.Await()
 	now := time.Now()
 	gap := now.Sub(r.lastTick)
 	r.lastTick = now

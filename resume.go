@@ -13,7 +13,8 @@ import (
 //
 // It takes the session over at once if its process is known to be gone, because
 // another process runs as the same member; if it was handed over
-// ([Session.HandOver]); and if it is this process's own. Otherwise the old process
+// ([Session.HandOver]); if it is this process's own; and if it is External, for then its
+// user is not the old process but a client who has come here. Otherwise the old process
 // may still rely on the session, so Resume claims it and waits: it gets it when the
 // ensemble has heard nothing of the old process for the session's timeout, or the
 // old process lets go. Of several that claim a session the last one gets it, and

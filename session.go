@@ -54,18 +54,26 @@ type SessionOptions struct { //nolint:recvcheck // it is printed as a value, too
 	// Timeout is how long the session outlives the silence of its process. The
 	// ensemble grants it between its own bounds ([Config.MinSessionTimeout],
 	// [Config.MaxSessionTimeout]). Zero means [Config.SessionTimeout], and for
-	// [Coordinator.Resume] what the session has. A resume can only make it longer:
-	// the process that had the session until then may count on the old one.
+	// [Coordinator.Resume] what the session has. A resume can only make it longer,
+	// because the process that had the session until then may count on the old one; but
+	// if it is External, it can make it shorter as well, at once.
 	Timeout time.Duration
 
 	// External says that the session speaks for somebody outside this process, a
-	// client of a server for example. It has the Identities then, if only to begin
+	// client of a server for example, who keeps its token and may take it to another
+	// server at any time: whoever resumes it has it at once. It has the Identities then, if only to begin
 	// with (see [Session.AddAuth]), and not that of the ensemble's own code, which
 	// every other session has. What is not proved must not be in Identities:
 	// nobody checks them again. An external session can be resumed only as one, and
 	// only by whoever has each x509 identity that it was opened with.
 	External   bool
 	Identities []ID
+
+	// Detached says that there is no session of the ensemble behind the handle: to open
+	// it costs no write and needs no quorum. It must be External. Its id is zero, it ends
+	// when it is closed or its Coordinator is, and it can neither have ephemeral znodes,
+	// which are refused with [ErrSessionExpired], nor be resumed.
+	Detached bool
 
 	// Limits are those of this session. The zero Limits are [Config.SessionLimits] if
 	// it is External, and otherwise none.
@@ -230,7 +238,7 @@ func (s *Session) Close() error {
 }
 
 func (s *Session) close(ctx context.Context) error {
-	if s.ended() || !s.end(ErrClosed) {
+	if s.ended() || !s.end(ErrClosed) || s.id == 0 {
 		return nil
 	}
 	if _, err := s.part(ctx, s.closeRequest(), s.c.cfg.CloseTimeout); err != nil {
@@ -266,6 +274,9 @@ func (s *Session) part(ctx context.Context, r request, timeout time.Duration) (c
 func (s *Session) HandOver(ctx context.Context) error {
 	if err := s.alive(); err != nil {
 		return &OpError{Op: "handOver", Err: err}
+	}
+	if s.id == 0 {
+		return &OpError{Op: "handOver", Err: ErrBadArguments, Detail: "the session is detached"}
 	}
 	if !s.end(ErrClosed) {
 		return &OpError{Op: "handOver", Err: context.Cause(s.ctx)}
@@ -343,6 +354,23 @@ func (g *group) openSession(ctx context.Context, c *Coordinator, o SessionOption
 		g.letGo(s.closeRequest())
 		return nil, &OpError{Op: "openSession", Err: err}
 	}
+	return s, nil
+}
+
+// detachedSession returns a handle that has no session of the ensemble.
+func (g *group) detachedSession(c *Coordinator, o SessionOptions) (*Session, error) {
+	if !o.External {
+		return nil, &OpError{Op: "openSession", Err: ErrBadArguments, Detail: "Detached without External"}
+	}
+	ids, err := o.identities()
+	if err == nil && g.isLeaving() {
+		err = ErrClosed
+	}
+	if err != nil {
+		return nil, &OpError{Op: "openSession", Err: err}
+	}
+	s := g.newSession(c, 0, 0, o.Timeout.Milliseconds())
+	s.speakFor(ids, c.ledger.newMeter(g, &o, ids))
 	return s, nil
 }
 

@@ -103,7 +103,7 @@ func (x *execution) moveTo(ses *session, c *claim) {
 	n := *ses
 	n.owner, n.incarnation, n.generation = c.member, c.incarnation, c.generation
 	n.touched = x.s.members.get(c.member).touches
-	n.timeoutMS = max(ses.timeoutMS, c.timeoutMS)
+	n.timeoutMS = ses.timeoutFor(c)
 	n.silent, n.released, n.claim = false, false, nil
 	x.s.sessions.put(&n)
 	x.eff.moved = append(x.eff.moved, n.id)
@@ -111,8 +111,9 @@ func (x *execution) moveTo(ses *session, c *claim) {
 
 // resume takes a session over for the proposer at once if nobody can use it any
 // more: its process was followed by another of its member, has released it, or is
-// the proposer's own. Otherwise it notes the proposer's claim, and the result names
-// no session.
+// the proposer's own; or if it is of a client outside, who has gone elsewhere with the
+// token and relies on nothing but the new handle. Otherwise it notes the proposer's
+// claim, and the result names no session.
 //
 // The generation of the new handle is the zxid of this request: higher than all
 // before, and it tells the one claim from the other.
@@ -128,9 +129,12 @@ func (x *execution) resume() result {
 	}
 	m := x.s.members.get(x.m)
 	c := &claim{member: x.m, incarnation: m.incarnation, generation: uint64(x.s.zxid), timeoutMS: x.s.settings.clampTimeout(x.r.timeoutMS)}
-	if ses.released || x.s.superseded(ses) || ses.owner == c.member && ses.incarnation == c.incarnation {
+	if ses.external() && x.r.timeoutMS == 0 { // none is asked for
+		c.timeoutMS = max(c.timeoutMS, ses.timeoutMS)
+	}
+	if ses.released || ses.external() || x.s.superseded(ses) || ses.owner == c.member && ses.incarnation == c.incarnation {
 		x.moveTo(ses, c)
-		return result{zxid: x.s.zxid, session: ses.id, timeoutMS: max(ses.timeoutMS, c.timeoutMS)}
+		return result{zxid: x.s.zxid, session: ses.id, timeoutMS: ses.timeoutFor(c)}
 	}
 	n := *ses
 	n.claim = c
@@ -138,6 +142,20 @@ func (x *execution) resume() result {
 	x.eff.moved = append(x.eff.moved, n.id)
 	return result{zxid: x.s.zxid}
 }
+
+// timeoutFor returns the timeout that a session has when it goes to whoever claims it.
+// Its old process may count on no less than it has, unless it only served the session to
+// somebody outside, who is whom that process counted for and has asked for another.
+func (s *session) timeoutFor(c *claim) int64 {
+	if s.external() {
+		return c.timeoutMS
+	}
+	return max(s.timeoutMS, c.timeoutMS)
+}
+
+// external reports whether a session is of somebody outside the processes of the
+// ensemble.
+func (s *session) external() bool { return s.identities != nil }
 
 // mayBeResumedBy reports whether somebody with these identities may have the session,
 // if the password is right: the ensemble's own code and those outside do not get each

@@ -10,6 +10,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/invariants"
 )
 
 // A sessionStorm is what the writers of TestSessionStorm share.
@@ -96,7 +97,11 @@ func (st *sessionStorm) step(t *testing.T, r *rand.Rand) {
 // once, with callers that leave, messages that are lost, leaders that change and a
 // member that catches up by a snapshot, and sees that nothing is left of it.
 func TestSessionStorm(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if invariants.Enabled || testing.Short() { // the race detector takes 17 s for each
+		seeds = 1
+	}
+	for seed := range seeds {
 		inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 			t.Logf("seed %d", seed)
 			mustCreate(t, e.Member(1), "/storm", "")

@@ -30,8 +30,17 @@ const (
 
 var errTokenIsZero = errors.New("it is the zero Token, which names no session")
 
+// NewToken returns the token that has these parts, for servers whose clients keep them
+// by themselves, as ZooKeeper's do.
+func NewToken(ensemble EnsembleID, session SessionID, password [16]byte) Token {
+	return Token{ensemble: ensemble, session: session, password: newSecret(password)}
+}
+
 // Session returns the id of the session that the token resumes.
 func (t Token) Session() SessionID { return t.session }
+
+// Password returns the secret part of the token.
+func (t Token) Password() [16]byte { return t.password.bytes() }
 
 // String returns the token without its secret, for logs.
 func (t Token) String() string { return fmt.Sprintf("token of session %v", t.session) }

@@ -12,6 +12,7 @@ import (
 type View struct {
 	s          *state
 	identities []ID
+	session    SessionID // 0: none
 }
 
 // ZXID returns the zxid of the last write that the view reflects.
@@ -46,6 +47,31 @@ func (v *View) Children(path string) ([]string, Stat, error) {
 	}
 	return names, stat, nil
 }
+
+// ACL returns the access control list of a znode and its stat, as [Session.ACL] does.
+// The list belongs to the caller.
+func (v *View) ACL(path string) ([]ACL, Stat, error) {
+	list, stat, code := v.s.aclOf(path, v.identities)
+	if code != codeOK {
+		return nil, Stat{}, &OpError{Op: "acl", Path: path, Err: code}
+	}
+	return list, stat, nil
+}
+
+// AllChildrenNumber returns the number of znodes below path, at any depth, whatever
+// their ACLs. It walks them. It fails as Get does.
+func (v *View) AllChildrenNumber(path string) (int, error) {
+	n, code := v.s.countBelow(path, v.identities)
+	if code != codeOK {
+		return 0, &OpError{Op: "allChildrenNumber", Path: path, Err: code}
+	}
+	return n, nil
+}
+
+// Ephemerals returns the paths, of those that start with prefix, of the ephemeral znodes
+// of the session whose view this is, sorted. The prefix is one of strings, see
+// [Session.Ephemerals]; a view of a [Coordinator] has none.
+func (v *View) Ephemerals(prefix string) []string { return v.s.ephemerals(v.session, prefix) }
 
 // ChildrenAfter yields the names of the children of a znode that come behind after,
 // whether or not there is a child of that name, in their order; all of them behind the
@@ -104,6 +130,33 @@ func (s *state) readable(path string, identities []ID) (*znode, Code) {
 		return nil, ErrNoAuth
 	}
 	return n, codeOK
+}
+
+// aclOf returns the ACL of a znode for a reader, redacted unless the reader may change
+// it.
+func (s *state) aclOf(path string, identities []ID) ([]ACL, Stat, Code) {
+	n, code := s.readable(path, identities)
+	if code == ErrNoAuth {
+		if m, ok := s.tree.find(path); ok && s.permits(m.acl, identities, PermAdmin) {
+			n, code = m, codeOK
+		}
+	}
+	switch {
+	case code != codeOK:
+		return nil, Stat{}, code
+	case !s.permits(n.acl, identities, PermAdmin):
+		return redactACL(n.acl.list), n.stat(), codeOK
+	}
+	return slices.Clone(n.acl.list), n.stat(), codeOK
+}
+
+// countBelow returns the number of znodes below path.
+func (s *state) countBelow(path string, identities []ID) (int, Code) {
+	if _, code := s.readable(path, identities); code != codeOK {
+		return 0, code
+	}
+	k, _ := keyOf(path)
+	return s.tree.countDescendants(k), codeOK
 }
 
 // children returns a page of the names of the children of a znode.

@@ -9,6 +9,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/invariants"
 )
 
 func heapBytes() uint64 {
@@ -22,7 +23,7 @@ func heapBytes() uint64 {
 // nothing behind.
 func TestMillionWatches(t *testing.T) {
 	n := 1_000_000
-	if testing.Short() {
+	if invariants.Enabled || testing.Short() { // the race detector makes this ten times slower
 		n = 50_000
 	}
 	e := coordtest.NewEnsemble(t, 1)
