@@ -44,7 +44,7 @@ func TestCacheMissesNothingBehindAView(t *testing.T) {
 		}}, "/a")
 		deltas, _ := reader(ctx, k)
 		last := ""
-		for !strings.HasSuffix(last, ">20") {
+		for !strings.HasSuffix(last, "20") { // the reader may come behind all changes: then the first Delta is +/a=20
 			select {
 			case last = <-deltas:
 			case <-time.After(time.Minute):

@@ -505,9 +505,11 @@ func TestMoreMembersThanPartitions(t *testing.T) {
 		}
 		for range all {
 			eventually(t, "owners", func() bool {
-				o.mu.Lock()
-				defer o.mu.Unlock()
-				return len(o.of) == min(2, len(all))
+				owned, by := 0, o.shares()
+				for _, n := range by {
+					owned += n
+				}
+				return owned == 2 && len(by) == min(2, len(all))
 			})
 			_ = all[0].stop()
 			all = all[1:]

@@ -2,8 +2,10 @@ package sim_test
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"coord"
@@ -18,9 +20,47 @@ type checker struct {
 	held     map[coord.SessionID]bool // sessions that a handle was on to the end
 	violate  func(format string, args ...any)
 	suspend  time.Duration // how old a sign of life can be of which "connected" is said
+	start    time.Time     // when the run began
+	rested   time.Duration // when nobody had done anything for settle; 0 if it never came to that
+	sights   []*sight      // of secrets, beside calls
+	spies    []*spy
 
-	writers map[coord.ZXID]*call // by the zxid of their write
-	values  map[string][]version // sequential znodes, by their data
+	found    found
+	byID     map[string]*call      // see maker
+	writers  map[coord.ZXID]*call  // by the zxid of their write
+	creators map[creation][]*birth // of znodes that are made once, with what they were made as
+	setters  map[string]*call      // by their data
+}
+
+// What was found is how often something happened that a checker has looked at: one that
+// sees nothing finds nothing wrong.
+type found struct {
+	reaped   int // containers and znodes with a time to live
+	full     int // refusals by the quota
+	looks    int // of outsiders at secrets
+	noAuth   int // of these, refused ones
+	withheld int // events that a watch of an outsider has not told
+}
+
+func (f *found) add(o found) {
+	f.reaped += o.reaped
+	f.full += o.full
+	f.looks += o.looks
+	f.noAuth += o.noAuth
+	f.withheld += o.withheld
+}
+
+func (f *found) String() string {
+	return fmt.Sprintf("%d znodes reaped, %d refusals by a quota, %d looks at secrets (%d refused), %d events withheld", f.reaped, f.full, f.looks, f.noAuth, f.withheld)
+}
+
+// A creation is what a call makes at most one znode of: the data is its number.
+type creation struct{ dir, data string }
+
+// A birth is one of the znodes that were made.
+type birth struct {
+	path string
+	version
 }
 
 // run runs every check.
@@ -37,6 +77,8 @@ func (c *checker) run() {
 	c.views()
 	c.ephemerals()
 	c.generations()
+	c.vanished()
+	c.secrets()
 	for _, s := range c.streams {
 		c.past.checkStream(s, c.violate)
 	}
@@ -45,27 +87,36 @@ func (c *checker) run() {
 // index finds the write of each call. Of a call whose outcome is not known it says
 // whether there is one.
 func (c *checker) index() {
-	c.writers, c.values = map[coord.ZXID]*call{}, map[string][]version{}
-	setters := map[string]*call{}
+	c.writers, c.creators, c.setters = map[coord.ZXID]*call{}, map[creation][]*birth{}, map[string]*call{}
 	for _, q := range c.calls {
-		if q.kind <= badMulti {
-			setters[q.data()] = q
+		if q.kind <= badMulti || q.kind == refreshTTL {
+			c.setters[q.data()] = q
 		}
 	}
-	for path, vs := range c.past.versions {
-		switch dir := parent(path); dir {
-		case seqDir, ephDir:
-			c.values[dir+vs[0].data] = append(c.values[dir+vs[0].data], vs[0])
-		case regDir, pairDir:
+	for _, path := range c.past.paths {
+		vs := c.past.versions[path]
+		switch dir := areaOf(path); dir {
+		case seqDir, ephDir, vanishDir:
+			if isContainer(path) {
+				continue // which many make
+			}
+			key := creation{dir, vs[0].data}
+			c.creators[key] = append(c.creators[key], &birth{path, vs[0]})
 			for _, v := range vs[1:] {
-				c.setBy(path, v, setters)
+				if dir == vanishDir && !v.deleted {
+					c.setBy(path, v)
+				}
+			}
+		case regDir, pairDir, secretDir:
+			for _, v := range vs[min(1, len(vs)):] {
+				c.setBy(path, v)
 			}
 		}
 	}
 	for _, q := range c.calls {
-		if q.kind == createSeq || q.kind == createEphemeral {
-			if vs := c.values[dirOf(q.kind)+q.data()]; len(vs) > 0 {
-				c.claim(vs[0].zxid, q)
+		if dir := dirs[q.kind]; dir != "" {
+			if births := c.creators[creation{dir, q.data()}]; len(births) > 0 {
+				c.claim(births[0].zxid, q)
 			}
 		}
 		if q.outcome == acked && q.zxid != 0 && (q.kind == addCounter || q.kind == updateCounter) {
@@ -74,21 +125,25 @@ func (c *checker) index() {
 	}
 }
 
-func dirOf(k kind) string {
-	if k == createEphemeral {
-		return ephDir
+// dirs says below which znode a kind of call makes one.
+var dirs = map[kind]string{createSeq: seqDir, createEphemeral: ephDir, createTTL: vanishDir, createChild: vanishDir}
+
+// areaOf returns the directory that a znode is in, of those that clients work on.
+func areaOf(path string) string {
+	if inVanishDir(path) {
+		return vanishDir
 	}
-	return seqDir
+	return parent(path)
 }
 
 // setBy finds who has set a register to a value.
-func (c *checker) setBy(path string, v version, setters map[string]*call) {
+func (c *checker) setBy(path string, v version) {
 	data := v.data
 	second := len(data) > 0 && data[0] == '-'
 	if second {
 		data = data[1:]
 	}
-	q := setters[data]
+	q := c.setters[data]
 	if q == nil {
 		c.violate("G2: %s is %q at %v, which nobody wrote", path, v.data, v.zxid)
 		return
@@ -123,7 +178,7 @@ func (c *checker) effects() {
 		at[q] = z
 	}
 	for _, q := range c.calls {
-		if !q.kind.writes() || q.kind == deleteSeq || q.kind == addCounter || q.kind == updateCounter {
+		if !q.kind.marks() {
 			continue
 		}
 		z, there := at[q]
@@ -155,28 +210,38 @@ func (c *checker) oneWrite(q *call, z coord.ZXID) {
 	if q.kind == movePair || q.kind == badMulti {
 		want = 2
 	}
-	if len(w.events) != want {
+	events := w.events
+	if len(events) == 2 && q.kind == createChild && isContainer(events[0].path) && events[0].typ == coord.NodeCreated {
+		events = events[1:] // it was made on the way
+	}
+	if len(events) != want {
 		c.violate("G7: %v has %d events at %v, want %d: %+v", q, len(w.events), z, want, w.events)
+		return
 	}
 	for _, e := range w.events {
 		if e.stat.Mzxid != z {
 			c.violate("G4: %s has the mzxid %v, at %v", e.path, e.stat.Mzxid, z)
 		}
 	}
-	if q.kind == casRegister && w.events[0].stat.Version != q.version+1 {
-		c.violate("G4: %v was for version %d and made version %d", q, q.version, w.events[0].stat.Version)
+	if q.kind == casRegister && events[0].stat.Version != q.version+1 {
+		c.violate("G4: %v was for version %d and made version %d", q, q.version, events[0].stat.Version)
 	}
-	if q.outcome == acked && q.stat != (coord.Stat{}) && w.events[0].stat != q.stat {
-		c.violate("G1: %v was told %+v and made %+v", q, q.stat, w.events[0].stat)
+	if q.outcome == acked && q.stat != (coord.Stat{}) && events[0].stat != q.stat {
+		c.violate("G1: %v was told %+v and made %+v", q, q.stat, events[0].stat)
 	}
 }
 
 // sequential checks that no sequential znode was made twice, none was lost, and that
 // what was deleted is gone.
 func (c *checker) sequential() {
-	for value, vs := range c.values {
-		if len(vs) > 1 {
-			c.violate("G2: the value %q was created %d times: at %v and %v", value, len(vs), vs[0].zxid, vs[1].zxid)
+	for key, births := range c.creators {
+		if len(births) > 1 {
+			slices.SortFunc(births, func(a, b *birth) int { return cmp.Compare(a.zxid, b.zxid) })
+			all := make([]string, 0, len(births))
+			for _, b := range births {
+				all = append(all, fmt.Sprintf("%s at %v", b.path, b.zxid))
+			}
+			c.violate("G2: below %s the value %q was created %d times: %s", key.dir, key.data, len(births), strings.Join(all, ", "))
 		}
 	}
 	deleted := map[string]*call{}
@@ -376,7 +441,11 @@ func (c *checker) freshness() {
 		}
 		if q.kind == getRegister {
 			v, _ := c.past.at(q.path, q.zxid)
-			if v.zxid != q.zxid || v.data != q.value || v.stat != q.stat {
+			shown := q.stat
+			if parent(q.path) == secretDir {
+				shown.Aversion = v.stat.Aversion // no event tells of a new ACL
+			}
+			if v.zxid != q.zxid || v.data != q.value || v.stat != shown {
 				c.violate("G4: %v has shown %q of %v, but there it is %q of %v", q, q.value, q.zxid, v.data, v.zxid)
 			}
 			if by := c.writers[q.zxid]; by != nil && by.begin > q.end {

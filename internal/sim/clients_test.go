@@ -42,17 +42,20 @@ type client struct {
 	api  coord.Client
 	sess *session // nil: the Coordinator's own
 	gen  int      // of the handle on sess
+	who  identity // that api speaks for
 
 	seq      []string         // sequential znodes that were made here and nobody deletes
 	versions map[string]int32 // of registers, as last read
+	ttls     []string         // znodes with a time to live that were made here
+	children []string         // below those, and below containers
 }
 
 func (w *world) newClient(id int) *client {
 	return &client{w: w, id: id, dice: w.dice(uint64(id)), versions: map[string]int32{}}
 }
 
-// runClient is one client of the Coordinators.
-func (w *world) runClient(id int) {
+// runClient is one client of the Coordinators, which makes calls by step.
+func (w *world) runClient(id int, step func(*client)) {
 	if !w.joins(uint64(id)) {
 		return
 	}
@@ -67,7 +70,7 @@ func (w *world) runClient(id int) {
 		}
 		c.api = c.p.c
 		for range 1 + c.dice.IntN(20) {
-			c.act(c.step)
+			c.act(func() { step(c) })
 			if c.dice.IntN(4) == 0 {
 				sleep(between(c.dice, 0, 20*time.Millisecond))
 			}
@@ -78,19 +81,21 @@ func (w *world) runClient(id int) {
 
 // act does something with dice of its own, so that nothing else changes if the script
 // leaves it out.
-func (c *client) act(do func()) {
-	who := uint64(c.id)
-	c.w.mu.Lock()
-	c.w.acts[who]++
-	n := c.w.acts[who]
-	c.w.mu.Unlock()
-	if !c.w.o.script.does(who, n) {
+func (c *client) act(do func()) { c.w.act(uint64(c.id), &c.dice, do) }
+
+// act does something of somebody with other dice than his.
+func (w *world) act(who uint64, dice **rand.Rand, do func()) {
+	w.mu.Lock()
+	w.acts[who]++
+	n := w.acts[who]
+	w.mu.Unlock()
+	if !w.o.script.does(who, n) {
 		return
 	}
-	pace := c.dice
-	c.dice = c.w.dice(forActs + who<<24 + n)
+	pace := *dice
+	*dice = w.dice(forActs + who<<24 + n)
 	do()
-	c.dice = pace
+	*dice = pace
 }
 
 func between(dice *rand.Rand, least, most time.Duration) time.Duration {
@@ -174,7 +179,7 @@ func (c *client) begin(k kind, path string) *call {
 }
 
 func (c *client) beginCall(q call) *call {
-	q.client, q.process, q.member, q.sess, q.handle = c.id, c.p.number, c.p.member, c.sess, c.gen
+	q.client, q.process, q.member, q.sess, q.handle, q.who = c.id, c.p.number, c.p.member, c.sess, c.gen, c.who
 	return c.w.ledger.begin(q)
 }
 
@@ -256,9 +261,13 @@ func (c *client) excused(q *call, err error) bool {
 	}
 	switch {
 	case errors.Is(err, coord.ErrBadVersion):
-		return q.kind == casRegister || q.kind == updateCounter
+		return q.kind == casRegister || q.kind == updateCounter || q.kind == setACL
 	case errors.Is(err, coord.ErrNoNode):
-		return q.kind == badMulti
+		return q.kind == badMulti || q.kind == refreshTTL || q.kind == createChild && !isContainer(q.path) // the checker looks at it
+	case errors.Is(err, coord.ErrQuotaExceeded):
+		return q.kind == createTTL || q.kind == createChild
+	case errors.Is(err, coord.ErrNoAuth):
+		return q.who != insider
 	}
 	return false
 }
@@ -400,6 +409,7 @@ func (c *client) viewAll(ctx context.Context) {
 		c.w.see(v, c.dice.IntN(10) == 0)
 	}
 	c.checkPairs(p, v)
+	c.checkUsage(p, v)
 }
 
 func (c *client) checkPairs(q *call, v *coord.View) {

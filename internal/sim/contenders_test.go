@@ -180,7 +180,7 @@ func (c *contest) runContender(id uint64) {
 	for !c.w.stopping.Load() {
 		if n.begin() {
 			for n.s.Context().Err() == nil && !c.w.stopping.Load() && n.dice.IntN(30) != 0 {
-				n.burst()
+				n.c.w.act(n.id, &n.dice, n.burst)
 			}
 			if !c.w.stopping.Load() {
 				n.part()

@@ -14,8 +14,10 @@
 //	sessions_test.go   clients of sessions: ephemerals, resuming, closing
 //	watchers_test.go   watches, and the recorders that write the history down
 //	history_test.go    what has happened, as all members tell it
+//	vanishing_test.go  containers, znodes with a time to live, a quota, and their checker
+//	outsiders_test.go  access control lists, and theirs
 //	check*_test.go     the checkers
-//	lies_test.go       that the checkers find what is wrong
+//	lies_test.go, accesslies_test.go  that the checkers find what is wrong
 //
 //	recipes_test.go    the runs of recipes, and what holds at their end
 //	grants_test.go     the checker of whatever has holders: locks, elections
@@ -25,6 +27,7 @@
 //	queues_test.go     queues, with their checkers
 //	topics_test.go     topics, with theirs
 //	shares_test.go     partitions, tasks, names and numbers, with theirs
+//	jobs_test.go       tasks that processes run together
 //	grantlies_test.go  that these checkers find what is wrong
 //	queuelies_test.go  and those of queues, topics and shares
 package sim

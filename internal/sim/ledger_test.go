@@ -3,6 +3,7 @@ package sim_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,8 +24,14 @@ const (
 	deleteSeq                       // of a znode that createSeq made
 	addCounter                      // plus one
 	updateCounter                   // plus one, by Typed.Update
+	createTTL                       // a sequential znode with a time to live, whose data is its id
+	refreshTTL                      // its id into such a znode
+	createChild                     // below a container or such a znode, named by its id, which is its data
+	deleteChild                     // of a znode that createChild made
+	setACL                          // of a secret, if its ACL is the one that was read
 	createEphemeral                 // sequential, whose data is its id
 	getRegister
+	getACL
 	viewAll
 	childrenSeq
 	syncAll
@@ -32,12 +39,18 @@ const (
 )
 
 var kindNames = [nKinds]string{
-	"", "set", "cas", "multi", "badMulti", "create", "delete", "add", "update", "ephemeral", "get", "view", "children", "sync",
+	"", "set", "cas", "multi", "badMulti", "create", "delete", "add", "update", "createTTL", "refresh", "createChild", "deleteChild",
+	"setACL", "ephemeral", "get", "getACL", "view", "children", "sync",
 }
 
 func (k kind) String() string { return kindNames[k] }
 
 func (k kind) writes() bool { return k <= createEphemeral }
+
+// marks reports whether a call leaves data in the tree by which its write is found.
+func (k kind) marks() bool {
+	return k.writes() && !slices.Contains([]kind{deleteSeq, deleteChild, addCounter, updateCounter, setACL}, k)
+}
 
 // A level says how fresh a read must be.
 type level uint8
@@ -73,8 +86,10 @@ type call struct {
 	member  coord.MemberID
 	sess    *session // nil: the Coordinator's own
 	handle  int      // of sess
+	who     identity // that it spoke for
 	path    string
-	version int32 // that a cas was conditional on
+	version int32         // that a cas, or a setACL, was conditional on
+	ttl     time.Duration // of a createTTL
 
 	begin, end uint64 // ticks of the ledger: what ends before something begins has the lower one
 	outcome    outcome

@@ -276,6 +276,14 @@ func TestLiesAboutShares(t *testing.T) {
 		k.tries()
 		k.told(false, true)
 		l.want("who was told that he has done")
+		k = newTask()
+		k.tries()
+		k.toldDone()
+		l.want("")
+		k.begins(held)
+		l.want("begins what is done")
+		newTask().toldDone()
+		l.want("nobody has done it")
 
 		for _, p := range s.partitions {
 			p.granted(&grant{fence: 1, weight: 1, check: held.check})

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"coord"
-	"coord/internal/bubble"
-	"coord/internal/deterministic"
 	"coord/internal/invariants"
 	"coord/internal/private"
 )
@@ -55,16 +53,12 @@ func recipeOptions(seed uint64, grants int) options {
 func contend(t *testing.T, o options) contested {
 	t.Helper()
 	var s contested
-	deterministic.Start(t, o.schedule())
-	bubble.Run(t, func(t *testing.T) {
-		stop := make(chan struct{})
-		defer close(stop)
-		deterministic.Collect(stop)
-		c := newContest(newWorld(t, o))
+	inWorld(t, o, func(w *world) {
+		c := newContest(w)
 		c.run()
 		s = c.summary()
-		t.Logf("seed %d: %v", o.seed, &s)
-		c.w.report("TestRecipes", fmt.Sprintf("-sim.grants=%d", o.ops))
+		w.t.Logf("seed %d: %v", o.seed, &s)
+		w.report("TestRecipes", fmt.Sprintf("-sim.grants=%d", o.ops))
 	})
 	return s
 }
@@ -180,7 +174,7 @@ func (c *contest) run() {
 	w.revive(w.dice(forEnd))
 	w.ready()
 	close(c.healed)
-	w.await(&w.working)
+	w.working.Wait()
 	c.finish()
 }
 
@@ -216,8 +210,11 @@ func (c *contest) startOthers() {
 			t.start(who)
 		}
 	}
-	if w.joins(950) {
-		c.shares.start(950)
+	if w.joins(forShares) {
+		c.shares.start(forShares)
+	}
+	if w.joins(980) {
+		c.shares.startJobs(980)
 	}
 	for id := range uint64(3) {
 		if w.joins(600 + id) {
@@ -241,7 +238,7 @@ func (c *contest) finish() {
 	c.shares.checkOwned()
 	c.shares.forget()
 	c.close()
-	w.await(&c.waiting)
+	c.waiting.Wait()
 	sleep(settle + time.Minute) // and the reaper has come by
 	w.ready()
 	w.converge()

@@ -117,6 +117,10 @@ func (s *script) plays(who uint64) bool {
 	return ok
 }
 
+// anyOf reports whether one of some takes part: what only they work on need not be made
+// for others, to whom nothing of it matters then.
+func (s *script) anyOf(all ...uint64) bool { return slices.ContainsFunc(all, s.plays) }
+
 // does reports whether an act of somebody is to take place.
 func (s *script) does(who, act uint64) bool { return !s.explicit || s.actors[who].has(act) }
 

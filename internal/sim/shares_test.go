@@ -22,6 +22,7 @@ type shares struct {
 
 	mu    sync.Mutex
 	tasks []*task // guarded by mu; the last one is being done, the others may be
+	jobs  []*job  // guarded by mu; likewise
 }
 
 // A task is to be done once.
@@ -65,6 +66,9 @@ func (s *shares) places() []*place {
 	}
 	return all
 }
+
+// forShares is the number of the first of those who share.
+const forShares = 950
 
 // start starts all who take part. They throw dice from id on.
 func (s *shares) start(id uint64) {
@@ -145,6 +149,9 @@ func (s *shares) own(id uint64) {
 // or goes.
 func (s *shares) checkOwned() {
 	sleep(5 * time.Minute)
+	if !s.w.o.script.plays(forShares) {
+		return
+	}
 	for name, p := range s.partitions {
 		p.mu.Lock()
 		p.lookLocked()
@@ -303,6 +310,11 @@ func (s *shares) forget() {
 			s.w.violate("liveness: forgetting %s: %v", t.dir, err)
 		}
 	}
+	for _, j := range s.jobs {
+		if err := recipes.Forget(context.Background(), s.w.process(1).c, j.dir); err != nil {
+			s.w.violate("liveness: forgetting %s: %v", j.dir, err)
+		}
+	}
 }
 
 // finish checks the registers at the end.
@@ -310,6 +322,11 @@ func (s *shares) finish(v *coord.View) {
 	all := s.places()
 	for _, t := range s.tasks {
 		all = append(all, t.place)
+	}
+	for _, j := range s.jobs {
+		for _, t := range j.tasks {
+			all = append(all, t.place)
+		}
 	}
 	for _, p := range all {
 		data, stat, err := v.Get(p.guardedPath())

@@ -186,7 +186,7 @@ func (k *shrinker) runProcess(s *script) (found []string, played *script) {
 	_ = os.Remove(record) // of the run before, if there was one
 	ctx, cancel := context.WithTimeout(k.t.Context(), 5*time.Minute)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestScripts$", "-sim.script", file, "-sim.record", record).CombinedOutput() // its status says no more
+	out, _ := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestScripts$", "-sim.script", file, "-sim.record", record, "-sim.hang=2m").CombinedOutput() // its status says no more
 	for _, m := range violationPattern.FindAllSubmatch(out, -1) {
 		found = append(found, string(m[1]))
 	}

@@ -8,7 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +24,7 @@ var (
 	opsFlag      = flag.Int("sim.ops", 0, "operations in total; 0 means as many as CI makes")
 	durationFlag = flag.Duration("sim.duration", 0, "begin no run after this much real time; 0 means no bound")
 	membersFlag  = flag.Int("sim.members", 0, "size of the ensemble; 0 means 3, and 5 for every fourth seed")
+	hangFlag     = flag.Duration("sim.hang", 30*time.Minute, "how much real time a run may take before it hangs, and the process ends and says where")
 )
 
 // opsPerRun is how many operations one run makes: enough for some minutes of virtual
@@ -90,18 +91,35 @@ func runAll(t *testing.T, wanted int, run func(t *testing.T, seed uint64, left i
 func simulate(t *testing.T, o options) summary {
 	t.Helper()
 	var s summary
+	inWorld(t, o, func(w *world) {
+		w.run()
+		s = w.summary()
+		w.t.Logf("seed %d: %v", o.seed, &s)
+		w.report("TestSimulation", fmt.Sprintf("-sim.ops=%d", o.ops))
+	})
+	return s
+}
+
+// inWorld makes a world in virtual time for run. One that hangs ends the process.
+func inWorld(t *testing.T, o options, run func(w *world)) {
+	t.Helper()
 	deterministic.Start(t, o.schedule())
-	bubble.Run(t, func(t *testing.T) {
+	var made atomic.Pointer[world]
+	about := func() string {
+		w := made.Load()
+		if w == nil {
+			return ""
+		}
+		return fmt.Sprintf("seed %d: %v\n%v", o.seed, w.ledger.found(), w.trace)
+	}
+	bubble.RunWithin(t, bubble.Limits{Virtual: 2 * longest, Real: *hangFlag, About: about}, func(t *testing.T) {
 		stop := make(chan struct{})
 		defer close(stop)
 		deterministic.Collect(stop)
 		w := newWorld(t, o)
-		w.run()
-		s = w.summary()
-		t.Logf("seed %d: %v", o.seed, &s)
-		w.report("TestSimulation", fmt.Sprintf("-sim.ops=%d", o.ops))
+		made.Store(w)
+		run(w)
 	})
-	return s
 }
 
 // schedule returns what the order of goroutines comes from.
@@ -151,11 +169,14 @@ func (w *world) run() {
 		}
 	}()
 	for id := range 24 {
-		w.working.Go(func() { w.runClient(id) })
+		w.working.Go(func() { w.runClient(id, (*client).step) })
 	}
 	for id := range 20 {
 		w.working.Go(func() { w.runSessions(100 + id) })
 	}
+	w.startAll(keepers, func(id int) { w.runClient(id, (*client).keep) })
+	w.startAll(outsiders, w.runOutsider)
+	w.startAll(guards, func(id int) { w.runClient(id, (*client).guard) })
 	for id := range uint64(8) {
 		if w.joins(forWatchers + id) {
 			w.working.Go(func() { w.runWatcher(w.dice(forWatchers + id)) })
@@ -176,8 +197,24 @@ func (w *world) run() {
 	w.heal()
 	w.revive(w.dice(forEnd))
 	w.ready()
-	w.await(&w.working)
+	w.working.Wait()
 	w.finish()
+}
+
+// Those who work on what nobody else does, by their dice.
+var (
+	keepers   = []uint64{200, 201, 202, 203}
+	outsiders = []uint64{300, 301, 302} // one for each person
+	guards    = []uint64{320, 321}
+)
+
+// startAll starts those of some that play.
+func (w *world) startAll(all []uint64, run func(id int)) {
+	for _, id := range all {
+		if w.o.script.plays(id) {
+			w.working.Go(func() { run(int(id)) })
+		}
+	}
 }
 
 // goesOn lets a second pass, or less, and reports whether clients may go on by what the
@@ -206,15 +243,6 @@ func (w *world) stop() {
 // does.
 const longest = 12 * time.Hour
 
-// await waits for goroutines. If they do not end, nothing but a panic ends the bubble.
-func (w *world) await(all *sync.WaitGroup) {
-	stuck := time.AfterFunc(longest, func() {
-		panic(fmt.Sprintf("seed %d does not end: %v\n%v", w.o.seed, w.ledger.found(), w.trace))
-	})
-	defer stuck.Stop()
-	all.Wait()
-}
-
 // sleep lets virtual time pass: all that uses it runs in a bubble.
 func sleep(d time.Duration) { time.Sleep(d) }
 
@@ -227,7 +255,7 @@ func (w *world) finish() {
 	time.Sleep(settle)
 	w.ready()
 	w.askAll()
-	zxid := w.converge()
+	rested, zxid := w.now(), w.converge()
 	held := w.heldSessions()
 	for _, m := range w.members {
 		p := w.process(m.ID)
@@ -250,12 +278,13 @@ func (w *world) finish() {
 	for _, m := range w.members {
 		w.down(m.ID, false)
 	}
-	w.await(&w.watching)
+	w.watching.Wait()
 	c := &checker{
 		calls: w.ledger.calls, past: w.history.past(zxid), sessions: w.sessions, streams: w.streams, held: held, violate: w.violate,
-		suspend: 2 * w.election,
+		suspend: 2 * w.election, start: w.start, rested: rested, sights: w.sights, spies: w.spies,
 	}
 	c.run()
+	w.found = c.found
 }
 
 // converge waits until all members have applied the same writes, compares them, and
@@ -340,13 +369,14 @@ type summary struct {
 	acked, refused, unknown               int
 	virtual                               time.Duration
 	elections, restores                   uint64
+	found                                 found
 	faults                                map[string]int
 }
 
 func (w *world) summary() summary {
 	s := summary{
 		runs: 1, ops: w.ledger.operations(), sessions: len(w.sessions), streams: len(w.streams), digests: w.looked,
-		virtual: w.now(), faults: w.faults,
+		virtual: w.now(), faults: w.faults, found: w.found,
 	}
 	st := w.net.Stats()
 	s.elections, s.restores = st.Elections, st.Restores
@@ -375,6 +405,7 @@ func (s *summary) add(o summary) {
 	s.virtual += o.virtual
 	s.elections += o.elections
 	s.restores += o.restores
+	s.found.add(o.found)
 	for k, n := range o.faults {
 		s.faults[k] += n
 	}
@@ -387,7 +418,7 @@ func (s *summary) String() string {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, s.faults[k]))
 		n += s.faults[k]
 	}
-	return fmt.Sprintf("%d ops (%d acknowledged, %d refused, %d unknown), %d sessions, %d streams, %d digests compared, %v of virtual time, "+
-		"%d elections, %d snapshots restored, %d faults (%s)", s.ops, s.acked, s.refused, s.unknown, s.sessions, s.streams, s.digests,
+	return fmt.Sprintf("%d ops (%d acknowledged, %d refused, %d unknown), %d sessions, %d streams, %d digests compared, %v, %v of virtual time, "+
+		"%d elections, %d snapshots restored, %d faults (%s)", s.ops, s.acked, s.refused, s.unknown, s.sessions, s.streams, s.digests, &s.found,
 		s.virtual.Round(time.Second), s.elections, s.restores, n, strings.Join(kinds, ", "))
 }

@@ -47,6 +47,9 @@ type world struct {
 	faults   map[string]int                   // guarded by mu; by kind
 	sessions []*session                       // guarded by mu
 	streams  []*stream                        // guarded by mu
+	sights   []*sight                         // guarded by mu
+	spies    []*spy                           // guarded by mu
+	found    found                            // set at the end
 	unasked  []openCall                       // guarded by mu
 	position coord.Position                   // guarded by mu; some that was seen
 	views    []keptView                       // guarded by mu
@@ -125,6 +128,7 @@ func (w *world) open(id coord.MemberID) {
 		Name: "sim", ID: id, Dir: "/sim", InitialMembers: w.members, ElectionTimeout: w.election,
 		MinSessionTimeout: 2 * w.election, MaxSessionTimeout: maxSession, SnapshotEntries: 100 + w.o.seed%7*100,
 		WatchBuffer: 16, HistoryEvents: 3000, Logger: slog.New(slog.DiscardHandler), ReapInterval: 10 * time.Second,
+		ContainerGrace: containerGrace,
 	}
 	// What lies beside the log is new at each start: the simulated disk has it all.
 	private.SetMemory(&cfg, &raftnode.Memory{FS: vfs.NewMem(), Open: w.openHost})
@@ -385,6 +389,12 @@ func (w *world) setup() {
 	for i := range nCounters {
 		w.mustCreate(c, counter(i), []byte("0"))
 	}
+	if w.o.script.anyOf(keepers...) {
+		w.setupVanishing(c)
+	}
+	if w.o.script.anyOf(slices.Concat(outsiders, guards)...) {
+		w.setupSecrets(c)
+	}
 	w.ready()
 	for _, m := range w.members {
 		if err := w.process(m.ID).c.Sync(context.Background(), "/"); err != nil {
@@ -393,8 +403,8 @@ func (w *world) setup() {
 	}
 }
 
-func (w *world) mustCreate(c *coord.Coordinator, path string, data []byte) {
-	if _, _, err := c.Create(context.Background(), path, data); err != nil {
+func (w *world) mustCreate(c *coord.Coordinator, path string, data []byte, opts ...coord.CreateOption) {
+	if _, _, err := c.Create(context.Background(), path, data, opts...); err != nil {
 		w.t.Fatalf("create %s: %v", path, err)
 	}
 }
