@@ -7,11 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"coord"
 	"coord/internal/crashtest/lan"
+	"coord/internal/failpoint"
 	"coord/internal/pki"
 )
 
@@ -78,6 +80,11 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		x.cfgs[i].Members = members
 		x.cfgs[i].command = func(program string) *exec.Cmd { return x.hosts[i].Command(t.Context(), program) }
 		x.cfgs[i].SnapshotEntries = []uint64{150, 500, 5000}[seed%3]
+	}
+	if seed%3 != 0 { // whoever is killed loses what was not synced
+		for i := range x.cfgs {
+			x.cfgs[i].Journal = x.cfgs[i].Dir + ".journal"
+		}
 	}
 	x.secure(seed%2 == 0)
 	return x
@@ -209,15 +216,36 @@ var afflictions = []affliction{
 	}},
 }
 
+// diskAfflictions befall members with a journal.
+var diskAfflictions = []affliction{
+	{"slow disk", 3, func(x *chaos) { x.slowDisk(x.rng.IntN(len(x.hosts)), x.upTo(200*time.Millisecond)) }},
+	{"failed log", 4, func(x *chaos) { x.failLog(x.rng.IntN(len(x.hosts)), logFaults[x.rng.IntN(len(logFaults))], x.rng) }},
+	{"full disk", 3, func(x *chaos) { x.fillDisk(x.rng.IntN(len(x.hosts)), true) }},
+}
+
+// pointAfflictions are for a binary with failpoints.
+var pointAfflictions = []affliction{
+	{"crash at a failpoint", 8, func(x *chaos) {
+		x.crashAt(x.rng.IntN(len(x.hosts)), failpoint.Points[x.rng.IntN(len(failpoint.Points))], x.rng)
+	}},
+}
+
 var cut = lan.Weather{Cut: true}
 
 func (x *chaos) pick() affliction {
+	possible := slices.Clone(afflictions)
+	if x.cfgs[0].Journal != "" {
+		possible = append(possible, diskAfflictions...)
+	}
+	if failpoint.Enabled {
+		possible = append(possible, pointAfflictions...)
+	}
 	sum := 0
-	for _, a := range afflictions {
+	for _, a := range possible {
 		sum += a.weight
 	}
 	n := x.rng.IntN(sum)
-	for _, a := range afflictions {
+	for _, a := range possible {
 		if n -= a.weight; n < 0 {
 			return a
 		}
@@ -236,8 +264,15 @@ func (x *chaos) afflict(a affliction) {
 	}
 }
 
-// heal makes the weather fine. Whatever else is done to members undoes itself.
-func (x *chaos) heal() { x.lan.Clear() }
+// heal makes the weather fine, and disks quick and empty. Whatever else is done to
+// members undoes itself.
+func (x *chaos) heal() {
+	x.lan.Clear()
+	for i := range x.hosts {
+		x.slowDisk(i, 0)
+		x.fillDisk(i, false)
+	}
+}
 
 func (x *chaos) some() *lan.Host { return x.hosts[x.rng.IntN(len(x.hosts))] }
 

@@ -262,6 +262,7 @@ func lies() map[string]func(*story) {
 		"stray znode":                 func(s *story) { s.put("/x", "", coord.Stat{}) },
 		"was neither answered":        func(s *story) { s.l.begin(&entry{Kind: regRead}) },
 		"was refused: ":               func(s *story) { s.none.Reply.Code = coord.ErrNodeExists },
+		"was refused: no space":       func(s *story) { s.none.Reply.Code, s.none.Reply.Error = coord.ErrNoSpace, "no space" },
 	}
 	maps.Copy(m, liesOfZXID())
 	return m

@@ -109,7 +109,10 @@ func (c *checker) refusals() {
 		if e.Outcome == pending {
 			c.wrong("entry %d (%s %s) was neither answered nor given up", e.ID, e.Kind, e.Path)
 		}
-		if e.Outcome != refused || e.Reply == nil || e.Late || environmental(e.Reply) {
+		if e.Outcome != refused || e.Reply == nil || e.Late {
+			continue
+		}
+		if environmental(e.Reply) && (c.l.noSpace || e.Reply.Code != coord.ErrNoSpace) {
 			continue
 		}
 		if e.Reply.Code == coord.ErrBadVersion && (e.Kind == cas || e.Kind == badPair) {

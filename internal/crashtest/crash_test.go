@@ -13,6 +13,7 @@ import (
 
 var (
 	roundsFlag = flag.Int("crash.rounds", 5, "rounds of TestCrash")
+	powerFlag  = flag.Int("crash.power", 2, "rounds of TestPowerCut")
 	seedFlag   = flag.Uint64("crash.seed", 0, "seed of the random tests; 0 picks one")
 )
 
@@ -51,11 +52,25 @@ func keptDir(tb testing.TB) string {
 
 // TestCrash kills members at any moment and holds what is left against what was
 // promised. See the package's comment.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { crash(t, *roundsFlag, nil) }
+
+// TestPowerCut is TestCrash with members that lose, when they are killed, what was
+// not synced, as in a power cut.
+func TestPowerCut(t *testing.T) {
+	crash(t, *powerFlag, func(c *memberConfig) { c.Journal = c.Dir + ".journal" })
+}
+
+func crash(t *testing.T, rounds int, change func(*memberConfig)) {
+	t.Helper()
 	seed := seedOf(t)
 	dir := keptDir(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	e := newEnsemble(t, dir, 3)
+	for i := range e.cfgs {
+		if change != nil {
+			change(&e.cfgs[i])
+		}
+	}
 	for i := range e.cfgs { // the very first start is no safer than others
 		e.start(i)
 		for range rng.IntN(3) {
@@ -67,7 +82,7 @@ func TestCrash(t *testing.T) {
 	}
 	e.awaitReady()
 	e.plant()
-	for round := range *roundsFlag {
+	for round := range rounds {
 		began := time.Now()
 		w := e.startWorkload(seed, round)
 		for range 1 + rng.IntN(3) {
@@ -173,9 +188,17 @@ func (e *ensemble) freeze(victims []int, rng *rand.Rand) {
 	}
 }
 
+// kill ends a member, with what it has not synced if that is noted.
+func (e *ensemble) kill(i int) {
+	e.proc(i).kill()
+	if e.cfgs[i].Journal != "" {
+		e.count("power cut")
+	}
+}
+
 // crash kills a member and starts it again, which may take a few attempts.
 func (e *ensemble) crash(i int, rng *rand.Rand) {
-	e.proc(i).kill()
+	e.kill(i)
 	if rng.IntN(4) == 0 {
 		nap(rng, 1500*time.Millisecond) // long enough for an election
 	}

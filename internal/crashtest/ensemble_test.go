@@ -117,6 +117,10 @@ func (e *ensemble) event(p *process, r reply) {
 	case eventRecording, eventTold:
 		e.history.hear(p.cfg.ID, &r)
 	case eventFailed, eventOpenFailed:
+		if r.Event == eventFailed && p.mayFail.Load() && strings.Contains(r.Error, logFailed) {
+			e.count("log that could not be written")
+			return
+		}
 		e.l.violate("process %d of member %v: %s: %s", p.n, p.cfg.ID, r.Event, r.Error)
 	}
 }

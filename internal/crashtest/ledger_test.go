@@ -99,6 +99,7 @@ type ledger struct {
 	violations []error    // guarded by mu; found on the way
 	judged     int        // guarded by mu; calls that porcupine found an order for
 	undecided  int        // guarded by mu; registers for which it was not done in time
+	noSpace    bool       // guarded by mu; some disk was full
 }
 
 func newLedger(w io.Writer) *ledger {
@@ -277,6 +278,13 @@ func (l *ledger) excuse() {
 	for _, s := range l.sessions {
 		s.excused = true
 	}
+}
+
+// expectNoSpace takes note that a disk is full from now on.
+func (l *ledger) expectNoSpace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noSpace = true
 }
 
 // dead takes note of the end of a process.

@@ -11,11 +11,15 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"coord"
+	"coord/internal/failpoint"
+	"coord/internal/faultfs"
 	"coord/internal/private"
+	"coord/internal/raftnode"
 	"coord/recipes"
 )
 
@@ -28,8 +32,10 @@ func TestMain(m *testing.M) {
 
 // A member is this process as one of an ensemble.
 type member struct {
-	c   *coord.Coordinator
-	out chan<- reply
+	c      *coord.Coordinator
+	disk   *faultfs.FS // nil if what is not synced is not noted
+	points *failpoint.Set
+	out    chan<- reply
 
 	mu       sync.Mutex
 	sessions map[string]*coord.Session            // guarded by mu
@@ -67,6 +73,22 @@ func runMember(text string) int {
 func serve(cfg *memberConfig, out chan<- reply) int {
 	c, err := cfg.coord()
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	var disk *faultfs.FS
+	below := &raftnode.Memory{Failpoints: &failpoint.Set{}} // on the disk, and on sockets
+	if cfg.Point != "" {
+		killAt(below.Failpoints, cfg.Point, cfg.Spare)
+	}
+	if cfg.Journal != "" {
+		var err error
+		if disk, err = faultfs.OnDisk(cfg.Journal); err != nil {
+			fmt.Fprintln(os.Stderr, "crashtest:", err)
+			return 4
+		}
+		below.FS = disk
+	}
+	if disk != nil || failpoint.Enabled && len(c.InitialMembers) > 0 {
+		private.SetMemory(&c, below) // otherwise all is as in production
+	}
 	var co *coord.Coordinator
 	if err == nil {
 		co, err = coord.Open(context.Background(), c)
@@ -77,7 +99,7 @@ func serve(cfg *memberConfig, out chan<- reply) int {
 	}
 	out <- reply{Event: eventOpened}
 	m := &member{
-		c: co, out: out, sessions: map[string]*coord.Session{},
+		c: co, disk: disk, points: below.Failpoints, out: out, sessions: map[string]*coord.Session{},
 		held: map[string]*recipes.Held{}, taken: map[string]*recipes.Delivery[string]{},
 	}
 	go m.tellReady()
@@ -138,7 +160,7 @@ func (m *member) close(r request) int {
 // answer executes one request.
 func (m *member) answer(r request) {
 	ctx := context.Background()
-	if r.Timeout > 0 && r.Op != opSession && r.Op != opSkip {
+	if r.Timeout > 0 && r.Op != opSession && r.Op != opSkip && r.Op != opSlow {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
@@ -229,6 +251,31 @@ func (m *member) execute(ctx context.Context, r *request, p *reply) error {
 	return err
 }
 
+// killAt has this process be killed at a failpoint, when it was spared there so many
+// times.
+func killAt(points *failpoint.Set, at failpoint.Point, spare int64) {
+	points.On(at, failpoint.After(int(spare), failpoint.Kill))
+}
+
+// harmDisk has the disk be slow, or fail.
+func (m *member) harmDisk(r *request) error {
+	fault := faultfs.Fault{Ops: faultfs.Sync, Delay: r.Timeout}
+	if r.Op == opFailLog {
+		fault = faultfs.Fault{Ops: faultfs.Sync, Path: "*.log", Count: 1}
+	}
+	switch r.Data {
+	case "write":
+		fault.Ops = faultfs.Write
+	case "space":
+		fault.Ops, fault.Err = faultfs.Write, syscall.ENOSPC
+	}
+	m.disk.ClearFaults()
+	if fault.Delay > 0 || fault.Count > 0 {
+		m.disk.Inject(fault)
+	}
+	return nil
+}
+
 // inspect executes what is asked for the checker's sake.
 func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 	switch r.Op {
@@ -256,6 +303,15 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		return m.pause(ctx, r, p)
 	case opSkip:
 		private.SkipClock(m.c, r.Timeout)
+		return nil
+	case opSlow, opFailLog:
+		return m.harmDisk(r)
+	case opSpace:
+		m.disk.SetSpace(r.Delta)
+		private.CheckDisk(m.c)
+		return nil
+	case opPoint:
+		killAt(m.points, failpoint.Point(r.Data), r.Delta)
 		return nil
 	case opRecord:
 		from, err := coord.ParsePosition(r.Data)
@@ -329,10 +385,10 @@ func multiOps(list []request) []coord.Op {
 	return ops
 }
 
-// environmental reports whether a refusal is for want of a quorum, a session or
-// a process, and not because of the tree.
+// environmental reports whether a refusal is for want of a quorum, a session, a
+// disk or a process, and not because of the tree.
 func environmental(p *reply) bool {
-	if p.Code == coord.ErrSessionExpired {
+	if p.Code == coord.ErrSessionExpired || p.Code == coord.ErrNoSpace {
 		return true
 	}
 	if p.Code != 0 {
@@ -346,8 +402,12 @@ func environmental(p *reply) bool {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(p.Error, coord.ErrFailed.Error()+": "+logFailed)
 }
+
+// logFailed is what a member says that has stopped itself because of its log. The other
+// reasons to do so are violations.
+const logFailed = "the log cannot be written"
 
 // poll waits for a condition. It asks at once and then with every tick.
 func poll(tb testing.TB, within time.Duration, what string, done func() bool) bool {

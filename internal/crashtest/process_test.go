@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"coord"
+	"coord/internal/faultfs"
 )
 
 // A process is one life of a member, as the parent sees it.
@@ -31,9 +32,12 @@ type process struct {
 	opened chan struct{} // closed by eventOpened and eventOpenFailed
 	ready  chan struct{} // closed by eventReady
 	paused chan struct{} // closed by eventPausing
+	failed chan struct{} // closed by eventFailed
 	exited chan struct{} // closed when the process has been waited for
 
 	ending  atomic.Bool   // by our hand
+	mayFail atomic.Bool   // its log is made to
+	cut     sync.Once     // its power
 	zxid    atomic.Uint64 // the highest that it has shown
 	openErr string        // set before opened is closed
 	exitErr error         // set before exited is closed
@@ -58,9 +62,10 @@ func launch(tb testing.TB, n int, cfg *memberConfig, logPath string, onEvent fun
 	defer logFile.Close()
 	p := &process{
 		n: n, cfg: *cfg, logPath: logPath, began: time.Now(), onEvent: onEvent,
-		opened: make(chan struct{}), ready: make(chan struct{}), paused: make(chan struct{}), exited: make(chan struct{}),
+		opened: make(chan struct{}), ready: make(chan struct{}), paused: make(chan struct{}), failed: make(chan struct{}), exited: make(chan struct{}),
 		waiting: map[uint64]chan reply{},
 	}
+	p.ending.Store(cfg.Point != "")
 	command := cfg.command
 	if command == nil {
 		command = func(program string) *exec.Cmd { return exec.Command(program) }
@@ -140,6 +145,8 @@ func (p *process) heard(r reply) {
 		close(p.ready)
 	case eventPausing:
 		close(p.paused)
+	case eventFailed:
+		close(p.failed)
 	case eventClosed, "":
 		p.mu.Lock()
 		ch := p.waiting[r.Seq]
@@ -196,6 +203,23 @@ func (p *process) kill() {
 	p.ending.Store(true)
 	_ = p.cmd.Process.Kill()
 	<-p.exited
+	if p.cfg.Journal != "" {
+		p.cut.Do(p.revert)
+	}
+}
+
+// revert takes what a power cut would have taken: the kernel has kept it.
+func (p *process) revert() {
+	text := "power cut: "
+	if loss, err := faultfs.Revert(p.cfg.Journal, *seedFlag+uint64(p.n)); err != nil {
+		p.onEvent(p, reply{Event: eventFailed, Error: text + err.Error()})
+	} else {
+		text += loss.String()
+	}
+	if f, err := os.OpenFile(p.logPath, os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+		_, _ = fmt.Fprintf(f, "process %d: %s\n", p.n, text)
+		_ = f.Close()
+	}
 }
 
 func (p *process) alive() bool {

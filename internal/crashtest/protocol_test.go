@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"coord"
+	"coord/internal/failpoint"
 )
 
 // memberEnv holds a memberConfig as JSON; a process that finds it is a member.
@@ -29,6 +30,10 @@ type memberConfig struct {
 	CA       string `json:"ca"`
 	Hostname string `json:"hostname"` // in a namespace of its own, if not empty
 	UID      int    `json:"uid"`      // user to become, if not 0
+	Journal  string `json:"journal"`  // what was not synced is noted there, if not empty
+
+	Point failpoint.Point `json:"point"` // where it is to be killed, if not empty
+	Spare int64           `json:"spare"` // how many times not
 
 	// command makes the command that runs the process; nil: one on this machine.
 	command func(program string) *exec.Cmd
@@ -66,6 +71,10 @@ const (
 	opClose    = "close"  // the member, in good order
 	opRecord   = "record" // tells all changes from the position Data on, see recorder
 	opSkip     = "skip"   // the clock runs ahead by Timeout
+	opSlow     = "slow"   // whatever is synced takes Timeout longer; 0 ends that
+	opFailLog  = "fail"   // the next call Data ("sync", "write", "space") for a file of the log fails
+	opSpace    = "space"  // the disk has Delta bytes left; a negative number ends that
+	opPoint    = "point"  // the process is killed at the failpoint Data, when it was spared there Delta times
 
 	opHold    = "hold"    // the lock at Path, as Key
 	opStill   = "still"   // whether Key is held

@@ -156,7 +156,8 @@ func TestNoSleepInTests(t *testing.T) {
 		f := parse(t, name, parser.SkipObjectResolution)
 		// In a bubble a sleep takes no time and is exact. A file that uses the helper
 		// of its package for that does not import the package.
-		if importName(f, module+"/internal/bubble") != "" || bytes.Contains(read(t, name), []byte("\tinBubble(t, func(t *testing.T")) {
+		if importName(f, module+"/internal/bubble") != "" || bytes.Contains(read(t, name), []byte("\tinBubble(t, func(t *testing.T")) ||
+			bytes.Contains(read(t, name), []byte("VirtualTime(t, func(t *testing.T")) {
 			continue
 		}
 		clock := importName(f, "time")
@@ -195,7 +196,7 @@ func TestBubblesAreRunByOnePackage(t *testing.T) {
 }
 
 func TestExportedNamesAreDocumented(t *testing.T) {
-	for _, dir := range []string{".", "admin", "coordtest", "recipes", "recipes/discovery", "zkserver"} {
+	for _, dir := range []string{".", "admin", "coordtest", "recipes", "recipes/discovery", "recipes/discovery/discoverytest", "zkserver"} {
 		for _, name := range productFilesIn(t, dir) {
 			f := parse(t, name, parser.ParseComments|parser.SkipObjectResolution)
 			for ident := range undocumented(f.File) {

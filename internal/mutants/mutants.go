@@ -16,7 +16,8 @@ var files embed.FS
 type Mutant struct {
 	Name     string
 	CaughtBy []string // which test has to notice it, as "package Test"; the first one is the cheapest
-	Says     string   // what is found in what that test says
+	With     []string // flags for that test
+	Says     string   // what is found in what it says
 	Patch    overlay.Patch
 }
 
@@ -47,7 +48,7 @@ func Get(name string) (Mutant, error) {
 	if err != nil {
 		return Mutant{}, err
 	}
-	m := Mutant{Name: name, Says: p.Fields["says"], Patch: p}
+	m := Mutant{Name: name, With: strings.Fields(p.Fields["with"]), Says: p.Fields["says"], Patch: p}
 	for test := range strings.SplitSeq(p.Fields["caught by"], ",") {
 		if test = strings.TrimSpace(test); test != "" {
 			m.CaughtBy = append(m.CaughtBy, test)

@@ -81,6 +81,7 @@ func catch(t *testing.T, m mutants.Mutant) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	args := []string{"-test.run", "^" + test + "$", "-test.timeout", (10 * time.Minute).String()}
+	args = append(args, m.With...)
 	if dir == "internal/sim" {
 		args = append(args, "-sim.ops=100000000", "-sim.grants=100000000", "-sim.duration", within.String())
 	}
