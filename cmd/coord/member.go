@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"coord"
+	"coord/zkserver"
+)
+
+// A member is a Coordinator and where its clients connect.
+type member struct {
+	config coord.Config
+	doors  []door
+
+	// settings changes those of the ensemble to what the file says. The file of the
+	// member that was started last counts, as that of ZooKeeper's leader does. Nil if
+	// there is no file.
+	settings func(*coord.Settings)
+
+	log *slog.Logger
+}
+
+// A door is an address for clients and how they are served there.
+type door struct {
+	addr    string
+	options zkserver.Options
+}
+
+// drainTimeout bounds what is done in good order at the end, twice: for the clients and
+// for the member.
+const drainTimeout = 10 * time.Second
+
+// run opens the member and serves its clients until ctx ends, or until it fails.
+func (m *member) run(ctx context.Context) error {
+	// Clients' addresses first: a port that is taken is the most common fault.
+	listeners, err := m.listen(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := coord.Open(ctx, m.config)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	err = m.serve(ctx, c, listeners)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	failed := c.Health()
+	if !errors.Is(failed, coord.ErrFailed) {
+		failed = nil // that it has no quorum, say, is no fault of this process
+	}
+	return errors.Join(err, failed, c.Shutdown(ending))
+}
+
+func (m *member) listen(ctx context.Context) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, d := range m.doors {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", d.addr)
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("clients' address %s: %w", d.addr, err)
+		}
+		listeners = append(listeners, ln)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, ln := range listeners {
+		_ = ln.Close()
+	}
+}
+
+// serve serves clients until ctx ends, the member fails, or a listener does.
+func (m *member) serve(ctx context.Context, c *coord.Coordinator, listeners []net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.Context(), func() { cancel(context.Cause(c.Context())) })()
+	var wg sync.WaitGroup
+	errs := make([]error, len(m.doors))
+	for i, d := range m.doors {
+		s, err := zkserver.New(c, d.options)
+		if err != nil {
+			closeAll(listeners)
+			cancel(err)
+			wg.Wait()
+			return err
+		}
+		wg.Go(func() {
+			errs[i] = serveDoor(ctx, s, listeners[i])
+			cancel(errs[i])
+		})
+	}
+	wg.Go(func() { m.settle(ctx, c) })
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// serveDoor serves one listener until ctx ends, and then has what is under way answered.
+func serveDoor(ctx context.Context, s *zkserver.Server, ln net.Listener) error {
+	err := s.Serve(ctx, ln)
+	if ctx.Err() != nil || errors.Is(err, zkserver.ErrServerClosed) {
+		err = nil // it was told to end, by a signal or by the word kill
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if e := s.Shutdown(ending); e != nil && !errors.Is(e, context.DeadlineExceeded) {
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// settle waits until the member takes part, and puts the settings of the file into force.
+func (m *member) settle(ctx context.Context, c *coord.Coordinator) {
+	for ctx.Err() == nil {
+		err := c.Ready(ctx)
+		if err == nil && m.settings != nil {
+			err = c.ChangeSettings(ctx, m.settings)
+		}
+		if err == nil {
+			st := c.Status()
+			m.log.Info("takes part", slog.Uint64("member", uint64(st.Member)), slog.Int("members", len(st.Members)), slog.String("role", st.Role.String()), slog.String("zxid", st.ZXID.String()))
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.Warn("does not take part yet", slog.Any("err", err))
+		if errors.Is(err, coord.ErrBadArguments) {
+			return // it will not change
+		}
+		select { // a call that waited is its own pause; one that was refused is not
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
