@@ -1,4 +1,5 @@
-# Everything here needs Go and, for the race detector, a C compiler; nothing else.
+# Everything here needs Go and, for the race detector, a C compiler; the nested module
+# conformance also needs ZooKeeper, which it installs, as root on Debian, or asks for.
 # `make check` is what CI runs.
 
 SHELL       := bash
@@ -8,13 +9,17 @@ LINT     := go tool -modfile=tools/go.mod golangci-lint
 VULN     := go tool -modfile=tools/go.mod govulncheck
 VULNDB   ?= https://vuln.go.dev
 FUZZTIME ?= 20s
+PACKAGES ?= ./...
 ROUNDS   ?= 50
 MINUTES  ?= 20
+CUTS     ?= 1000
 REPORT   ?= chaos.md
 OPS      ?= 10000000
 GRANTS   ?= 1000000
 SEED     ?= 1
+OPERATIONS ?= 200000
 DURATION ?= 0
+CONNS    ?= 86400
 
 # Platforms that must compile and link. Only Linux is tested.
 CROSS := linux/arm64 darwin/arm64 windows/amd64
@@ -59,8 +64,8 @@ fmt: ## format the code the way lint wants it
 	$(LINT) fmt ./...
 
 .PHONY: fuzz
-fuzz: ## every fuzz target of the module for FUZZTIME (20s)
-	@go test -list '^Fuzz' ./... \
+fuzz: ## every fuzz target of PACKAGES (./...) for FUZZTIME (20s)
+	@go test -list '^Fuzz' $(PACKAGES) \
 		| awk '/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}' \
 		| while read -r pkg name; do \
 			echo "== $$pkg $$name"; \
@@ -98,9 +103,13 @@ golden: ## write test scripts and golden files anew; review the diff line by lin
 crash: ## kill and restart members ROUNDS (50) times and compare what they promised
 	go test ./internal/crashtest -run TestCrash -crash.rounds=$(ROUNDS) -timeout 30m -v
 
+.PHONY: power
+power: ## cut the power at any moment and at every failpoint, CUTS (1000) times; takes minutes
+	go test -tags failpoint ./internal/powertest -power.cuts=$(CUTS) -timeout 2h -v
+
 .PHONY: chaos
 chaos: ## run processes on a network with faults for MINUTES (20), from SEED (1) on, and write REPORT (chaos.md); needs root on Linux
-	go test ./internal/crashtest -run TestChaos -chaos.minutes=$(MINUTES) -crash.seed=$(SEED) -chaos.report=$(abspath $(REPORT)) -timeout 0 -v
+	go test -tags failpoint ./internal/crashtest -run TestChaos -chaos.minutes=$(MINUTES) -crash.seed=$(SEED) -chaos.report=$(abspath $(REPORT)) -timeout 0 -v
 
 # The simulator, such that a seed's runs are the same to the last event, if Go's sources
 # are known; see docs/SIMULATION.md. The first build takes minutes.
@@ -147,6 +156,19 @@ bench-cache: ## measure a recipes.Cache of a million znodes; takes some 2 minute
 .PHONY: bench-contention
 bench-contention: ## measure a lock that many want beside one of etcd; takes some 7 minutes
 	cd bench/contention && go run .
+
+.PHONY: conformance
+conformance: ## compare OPERATIONS (200000) random operations, from SEED (1) on, with a real ZooKeeper; installs it as root
+	cd conformance && go test ./differ -run '^Test(Random|Scripts|Differences)$$' -operations=$(OPERATIONS) -seed=$(SEED) -timeout 0 -v
+	cd conformance && go test ./programs -suite -timeout 30m -v
+
+.PHONY: storm
+storm: ## throw CONNS (86400, one a second for a day) hostile connections at a server of ZooKeeper's clients, from SEED (1) on; takes some 10 minutes
+	go test ./zkserver -run '^TestStorm$$' -storm=$(CONNS) -storm.seed=$(SEED) -timeout 0 -v
+
+.PHONY: bench-zookeeper
+bench-zookeeper: ## measure coord beside a real ZooKeeper, by the same client; takes some 5 minutes
+	cd conformance && go run ./bench
 
 .PHONY: quickstart
 quickstart: ## run the README's first program
