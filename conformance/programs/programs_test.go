@@ -130,6 +130,8 @@ var (
 	stat   = regexp.MustCompile(`(?m)^(\[.*\] )?(cZxid|ctime|mZxid|mtime|pZxid|ephemeralOwner) = .*\n`)
 	prompt = regexp.MustCompile(`\[zk: [^\]]*\] ?`)
 	zxid   = regexp.MustCompile(`zxid: -?\d+`)
+	// The event of the end is printed, whole or only its heading, if Java is not gone before.
+	closed = regexp.MustCompile(`(?m)^(WATCHER::|WatchedEvent state:Closed .*)$`)
 )
 
 // TestShell runs a session of zkCli.sh, which is this class of Java.
@@ -142,7 +144,7 @@ func TestShell(t *testing.T) {
 		out := talk(t, string(commands), "ZooKeeper CLI version", "quit", "java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", zookeeper.Classpath(),
 			"-Dorg.apache.zookeeper.log4j.disable=true", "org.apache.zookeeper.ZooKeeperMain", "-server", s.Addrs[0])
 		out = prompt.ReplaceAllString(stat.ReplaceAllString(prompt.ReplaceAllString(out, ""), ""), "")
-		out = strings.ReplaceAll(out, s.Addrs[0], "ADDRESS")
+		out = closed.ReplaceAllString(strings.ReplaceAll(out, s.Addrs[0], "ADDRESS"), "")
 		return sorted(zxid.ReplaceAllString(out, "zxid: Z"))
 	})
 }
