@@ -103,7 +103,8 @@ func (c *Coordinator) Settings() Settings {
 // given those in force and changes what it wants to; if somebody else was faster it is
 // called again, on what is in force then, so nobody's change is lost. It must not keep
 // what it is given. What is written behind the change, on any member, is decided by
-// the new settings; what exists already stays as it is.
+// the new settings; what exists already stays as it is. A change of nothing is neither
+// written nor audited.
 //
 // Only code of the members can change settings. Errors: [ErrBadArguments], which names
 // the setting, its value and its bounds, and those of every write, see [Client].
@@ -114,13 +115,24 @@ func (c *Coordinator) ChangeSettings(ctx context.Context, change func(*Settings)
 	if err := c.root.awaitJoined(ctx); err != nil {
 		return fail(err, "")
 	}
-	for {
+	for caughtUp := false; ; {
 		from := c.root.state().settings
 		wanted := from.public()
 		change(&wanted)
 		to := from.changed(wanted)
 		if fault := c.settingsFault(&to); fault != "" {
 			return fail(ErrBadArguments, fault)
+		}
+		if to.equal(&from) {
+			if caughtUp {
+				return nil
+			}
+			// Somebody may have changed it elsewhere, which this member has yet to learn.
+			if err := c.root.barrier(ctx); err != nil {
+				return fail(err, "")
+			}
+			caughtUp = true
+			continue
 		}
 		err := c.govern(ctx, request{kind: requestSettings, change: &settingsChange{from, to}})
 		switch {

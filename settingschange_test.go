@@ -117,7 +117,8 @@ func TestSettingsAreOfTheEnsemble(t *testing.T) {
 }
 
 // TestNoChangeOfSettingsIsLost has all members change settings at the same time. That one
-// was slower than another and made its change on that is nothing to be audited.
+// was slower than another and made its change on that is nothing to be audited, and
+// neither is a change of nothing.
 func TestNoChangeOfSettingsIsLost(t *testing.T) {
 	log := &lockedBuffer{}
 	e := coordtest.NewEnsemble(t, 3, coordtest.WithConfig(func(cfg *coord.Config) {
@@ -148,6 +149,7 @@ func TestNoChangeOfSettingsIsLost(t *testing.T) {
 	if s := e.Member(1).Settings(); s.MaxDataBytes != first+3*each || len(s.Schemes) != 3*each {
 		t.Errorf("MaxDataBytes grew by %d and there are %d schemes, want %d each", s.MaxDataBytes-first, len(s.Schemes), 3*each)
 	}
+	changeSettings(t, e.Member(1), func(s *coord.Settings) { s.MaxDataBytes = first + 3*each }) // nothing
 	if n := strings.Count(log.String(), `act="change settings" outcome=ok`); n != 3*each || strings.Contains(log.String(), "outcome=refused") {
 		t.Errorf("%d changes were audited, want %d, and no refusal:\n%s", n, 3*each, log)
 	}
