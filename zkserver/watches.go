@@ -139,13 +139,13 @@ func (c *conn) setWatches(v *coord.View, xid int32, req *jute.SetWatches2Request
 	var missed missedEvents
 	seen := coord.ZXID(req.RelativeZxid)
 	for _, path := range req.Data {
-		missed.data(v, path, seen)
+		missed.read(v, path, coord.DataWatcher, coord.NodeDataChanged, seen, func(s coord.Stat) coord.ZXID { return s.Mzxid })
 	}
 	for _, path := range req.Exist {
 		missed.exist(v, path)
 	}
 	for _, path := range req.Child {
-		missed.child(v, path, seen)
+		missed.read(v, path, coord.ChildrenWatcher, coord.NodeChildrenChanged, seen, func(s coord.Stat) coord.ZXID { return s.Pzxid })
 	}
 	for _, path := range req.Persistent {
 		missed.register(path, coord.PersistentWatcher)
@@ -181,21 +181,6 @@ func (m *missedEvents) register(path string, t coord.WatcherType) {
 	m.registrations = append(m.registrations, coord.Registration{Path: path, Type: t})
 }
 
-// data is about a watch that was set by a read of a znode that existed.
-func (m *missedEvents) data(v *coord.View, path string, seen coord.ZXID) {
-	_, stat, err := v.Get(readPathOf(path))
-	switch {
-	case errors.Is(err, coord.ErrNoAuth): // what has happened there is none of its business
-		m.register(path, coord.DataWatcher)
-	case err != nil:
-		m.tell(coord.NodeDeleted, path)
-	case stat.Mzxid > seen:
-		m.tell(coord.NodeDataChanged, path)
-	default:
-		m.register(path, coord.DataWatcher)
-	}
-}
-
 // exist is about a watch that was set by an exists of a znode that did not.
 func (m *missedEvents) exist(v *coord.View, path string) {
 	if _, _, err := v.Get(readPathOf(path)); err == nil {
@@ -205,17 +190,19 @@ func (m *missedEvents) exist(v *coord.View, path string) {
 	m.register(path, coord.DataWatcher)
 }
 
-// child is about a watch on children.
-func (m *missedEvents) child(v *coord.View, path string, seen coord.ZXID) {
+// read is about a watch of kind w that was set by a read of a znode that existed. changed
+// is the event of what such a watch tells, which last happened at the zxid that last
+// returns.
+func (m *missedEvents) read(v *coord.View, path string, w coord.WatcherType, changed coord.EventType, seen coord.ZXID, last func(coord.Stat) coord.ZXID) {
 	_, stat, err := v.Get(readPathOf(path))
 	switch {
-	case errors.Is(err, coord.ErrNoAuth):
-		m.register(path, coord.ChildrenWatcher)
+	case errors.Is(err, coord.ErrNoAuth): // what has happened there is none of its business
+		m.register(path, w)
 	case err != nil:
 		m.tell(coord.NodeDeleted, path)
-	case stat.Pzxid > seen:
-		m.tell(coord.NodeChildrenChanged, path)
+	case last(stat) > seen:
+		m.tell(changed, path)
 	default:
-		m.register(path, coord.ChildrenWatcher)
+		m.register(path, w)
 	}
 }
