@@ -205,6 +205,9 @@ type execution struct {
 }
 
 func (x *execution) run() result {
+	if !x.s.available(x.r) {
+		return x.refused(ErrUnimplemented) // no member proposes that, and none may apply it
+	}
 	switch x.r.kind {
 	case requestWrite:
 		x.s.zxid++
@@ -244,6 +247,9 @@ func (x *execution) run() result {
 		return x.setTemplate()
 	case requestSettings:
 		return x.changeSettings()
+	case requestActivate:
+		x.s.zxid++
+		return x.activate()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }

@@ -60,7 +60,7 @@ func benchEntries(s *state, paths []string) [][]byte {
 			b.requests = append(b.requests, writeOf(o))
 		}
 		e := newEncoder()
-		e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: b})
+		e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: b}, formatVersion)
 		entries[i] = e.buf.Bytes()
 	}
 	return entries

@@ -3,6 +3,8 @@ package coord
 import (
 	"errors"
 	"hash/crc32"
+
+	"coord/internal/invariants"
 )
 
 // errNewerFormat says that a command or snapshot was written by a newer binary.
@@ -33,9 +35,11 @@ const (
 	leastOpResult = 16
 )
 
-func (e *encoder) command(c *command) {
+// command writes c in a version that has all that is in it.
+func (e *encoder) command(c *command, version FormatVersion) {
+	e.format = version
 	e.array(5)
-	e.uint(formatVersion)
+	e.uint(uint64(version))
 	e.kind(uint8(c.kind))
 	e.uint(uint64(c.group))
 	e.member(c.member)
@@ -60,12 +64,9 @@ func decodeCommand(b []byte) (*command, error) {
 		d.fail("%d bytes, the limit is %d", len(b), maxCommandBytes)
 	}
 	n := d.list(maxRequests, 1)
-	version := d.uint()
-	if version > formatVersion {
-		d.newer(version)
-	}
-	if n != 5 || version == 0 {
-		d.fail("command of version %d with %d fields", version, n)
+	d.versioned(d.uint())
+	if n != 5 {
+		d.fail("command of version %d with %d fields", d.format, n)
 	}
 	c := &command{kind: commandKind(d.small(255)), group: GroupID(d.uint()), member: MemberID(d.uint())}
 	switch c.kind {
@@ -101,13 +102,13 @@ func (e *encoder) init(c *initCommand) {
 func (d *decoder) init() *initCommand {
 	d.array(6)
 	c := &initCommand{
-		version: uint32(d.small(1 << 31)), ensemble: d.string(), id: EnsembleID(d.uint()), timeMS: d.int(), settings: d.settings(),
+		version: FormatVersion(d.small(1 << 31)), ensemble: d.string(), id: EnsembleID(d.uint()), timeMS: d.int(), settings: d.settings(),
 	}
 	switch {
-	case c.version == 0:
-		d.fail("initial version 0")
 	case c.version > formatVersion:
 		d.newer(uint64(c.version))
+	case c.version != d.format:
+		d.fail("initial version %d in a command of version %d", c.version, d.format)
 	}
 	c.members = make([]memberRecord, d.list(maxMembers, leastMember))
 	for i := range c.members {
@@ -214,6 +215,7 @@ func (d *decoder) touch() *touch {
 }
 
 func (e *encoder) request(r *request) {
+	invariants.Assert(r.needs() <= e.format, "request of kind %d in version %d, which has it not", r.kind, e.format)
 	e.array(6)
 	e.kind(uint8(r.kind))
 	e.uint(uint64(r.session))
@@ -267,6 +269,8 @@ func (e *encoder) request(r *request) {
 		e.array(2)
 		e.settings(&r.change.from)
 		e.settings(&r.change.to)
+	case requestActivate:
+		e.uint(uint64(r.version))
 	}
 }
 
@@ -275,6 +279,9 @@ func (e *encoder) request(r *request) {
 func (d *decoder) request(r *request, single []op) {
 	d.array(6)
 	r.kind = requestKind(d.small(255))
+	if since := r.kind.since(); since > d.format {
+		d.fail("request kind %d in version %d", r.kind, d.format)
+	}
 	r.session = SessionID(d.uint())
 	r.generation = d.uint()
 	r.identities = d.ids()
@@ -323,6 +330,11 @@ func (d *decoder) request(r *request, single []op) {
 	case requestSettings:
 		d.array(2)
 		r.change = &settingsChange{from: d.settings(), to: d.settings()}
+	case requestActivate:
+		// It is the first command of its version, so that who does not know that stops here.
+		if r.version = FormatVersion(d.uint()); r.version > d.format {
+			d.fail("version %d to activate in a command of version %d", r.version, d.format)
+		}
 	default:
 		d.fail("request kind %d", r.kind)
 	}
@@ -404,6 +416,9 @@ func (e *encoder) op(o *op) {
 func (d *decoder) op(o *op) {
 	d.array(5)
 	o.kind = opKind(d.small(255))
+	if since := o.kind.since(); since > d.format {
+		d.fail("operation kind %d in version %d", o.kind, d.format)
+	}
 	o.path = d.string()
 	o.version = d.int32()
 	o.czxid = ZXID(d.uint())

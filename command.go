@@ -1,9 +1,5 @@
 package coord
 
-// formatVersion is the version of commands, results and snapshots that this
-// binary writes, and the highest that it reads (docs/FORMAT.md).
-const formatVersion = 1
-
 // Limits of a command. Decoders check them before they allocate.
 const (
 	maxOpsPerMulti  = 10_000
@@ -43,7 +39,7 @@ type command struct {
 // An initCommand is the first command of a group. It is a compare-and-set on an
 // empty group: later ones are ignored.
 type initCommand struct {
-	version  uint32 // the format version the group starts with
+	version  FormatVersion // that the group starts with
 	ensemble string
 	id       EnsembleID // drawn by the proposer
 	timeMS   int64
@@ -104,6 +100,7 @@ const (
 	requestRemoveUser   requestKind = 11
 	requestSetTemplate  requestKind = 12
 	requestSettings     requestKind = 13
+	requestActivate     requestKind = 14 // puts a format version into force
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -127,6 +124,7 @@ type request struct {
 	user     *user           // requestSetUser, requestRemoveUser (the name alone)
 	template *template       // requestSetTemplate; without a list it removes one
 	change   *settingsChange // requestSettings
+	version  FormatVersion   // requestActivate
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.

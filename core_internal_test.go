@@ -546,14 +546,14 @@ func aclText(list []ACL) string {
 func (sc *script) apply(cmd *command) string {
 	sc.t.Helper()
 	e := newEncoder()
-	e.command(cmd)
+	e.command(cmd, formatVersion)
 	entry := bytes.Clone(e.buf.Bytes())
 	decoded, err := decodeCommand(entry)
 	if err != nil {
 		sc.fatalf("decodeCommand of what was encoded: %v", err)
 	}
 	e = newEncoder()
-	e.command(decoded)
+	e.command(decoded, formatVersion)
 	if !bytes.Equal(e.buf.Bytes(), entry) {
 		sc.fatalf("encoding what was decoded gives\n%x, want\n%x", e.buf.Bytes(), entry)
 	}

@@ -18,6 +18,7 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 func (s *state) digest() Digest {
 	h := sha256.New()
 	e := newEncoder()
+	e.format = s.format()
 	flush := func() {
 		h.Write(e.buf.Bytes())
 		e.buf.Reset()

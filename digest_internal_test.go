@@ -52,7 +52,7 @@ func TestDigest(t *testing.T) {
 			s.tree.nodes.put(treeItem{k, &m})
 		}
 	}
-	whole := goldenState().digest()
+	whole := goldenState(formatVersion).digest()
 	seen := map[Digest]string{whole: "the state as it was"}
 	for name, change := range map[string]func(*state){
 		"version": func(s *state) { s.version++ },
@@ -97,7 +97,7 @@ func TestDigest(t *testing.T) {
 		"the counter of children":    znodeOf(func(n *znode) { n.creates++ }),
 		"the number of children":     znodeOf(func(n *znode) { n.children++ }),
 	} {
-		s := goldenState()
+		s := goldenState(formatVersion)
 		change(s)
 		d := s.digest()
 		if same, taken := seen[d]; taken {
@@ -113,7 +113,7 @@ func TestDigest(t *testing.T) {
 		"a freeze":          func(s *state) { *s = *s.freeze() },
 		"what is forgotten": func(s *state) { s.acls = newACLTable() },
 	} {
-		s := goldenState()
+		s := goldenState(formatVersion)
 		change(s)
 		if s.digest() != whole {
 			t.Errorf("%s gives another digest", name)

@@ -9,12 +9,15 @@ import (
 
 // An encoder writes msgpack into a buffer that never fails.
 type encoder struct {
-	buf bytes.Buffer
-	m   *msgpack.Encoder
+	buf    bytes.Buffer
+	m      *msgpack.Encoder
+	format FormatVersion // what is written has the fields of this version
 }
 
+// newEncoder returns an encoder of the newest version. Who writes for the log or a
+// snapshot sets the one in force.
 func newEncoder() *encoder {
-	e := &encoder{}
+	e := &encoder{format: formatVersion}
 	e.m = msgpack.NewEncoder(&e.buf)
 	return e
 }
@@ -38,15 +41,16 @@ func (e *encoder) member(m MemberID) { e.uint(uint64(m)) }
 // A decoder reads msgpack from memory. The first fault sticks; what is read
 // behind it is zero. No length is believed that the remaining input cannot hold.
 type decoder struct {
-	in  *bytes.Reader
-	m   *msgpack.Decoder
-	err error
-	tmp []byte
+	in     *bytes.Reader
+	m      *msgpack.Decoder
+	err    error
+	tmp    []byte
+	format FormatVersion // what is read has the fields of this version
 }
 
 func newDecoder(b []byte) *decoder {
 	in := bytes.NewReader(b)
-	return &decoder{in: in, m: msgpack.NewDecoder(in)}
+	return &decoder{in: in, m: msgpack.NewDecoder(in), format: formatVersion}
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -72,7 +76,20 @@ func (d *decoder) keep(err error) {
 // newer reports a format version that this binary does not know.
 func (d *decoder) newer(version uint64) {
 	if d.err == nil {
-		d.err = fmt.Errorf("%w: version %d, this binary knows %d", errNewerFormat, version, formatVersion)
+		d.err = fmt.Errorf("%w: version %d, this binary knows %d to %d: start this member with a newer one",
+			errNewerFormat, version, oldestFormat, formatVersion)
+	}
+}
+
+// versioned takes note of the version that a command or a snapshot names.
+func (d *decoder) versioned(version uint64) {
+	switch {
+	case version > formatVersion:
+		d.newer(version)
+	case version < oldestFormat:
+		d.fail("version %d, the oldest is %d", version, oldestFormat)
+	default:
+		d.format = FormatVersion(version)
 	}
 }
 

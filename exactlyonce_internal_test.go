@@ -306,7 +306,7 @@ func TestOnlyTheNextNumberIsApplied(t *testing.T) {
 			incarnation: 1, number: number, touch: &touch{}, requests: []request{writeOf(op{kind: opCreate, path: path})},
 		}}
 		e := newEncoder()
-		e.command(cmd)
+		e.command(cmd, formatVersion)
 		s.apply(cmd, digestOf(e.buf.Bytes()))
 	}
 	for n := range uint64(5) {
@@ -567,7 +567,7 @@ func TestRequestsAreNotLargerThanCounted(t *testing.T) {
 		{kind: requestSetUser, user: &user{name: strings.Repeat("n", maxUserNameBytes), hash: conceal(strings.Repeat("h", maxHashBytes))}},
 		writeOf(op{kind: opCreate, path: strings.Repeat("/p", 2000), data: make([]byte, 1000), acl: acl, czxid: 1 << 63, ttlMS: 1 << 62}),
 	}
-	for _, cmd := range goldenCommands() {
+	for _, cmd := range goldenCommands(formatVersion) {
 		if cmd.batch != nil {
 			requests = append(requests, cmd.batch.requests...)
 		}

@@ -40,7 +40,7 @@ func NewerCommand() []byte {
 func HelloOf(c *Coordinator) []byte {
 	e := newEncoder()
 	m := c.root.state().members.get(c.cfg.ID)
-	e.command(&command{kind: commandHello, group: c.root.id, member: m.id, hello: &helloCommand{expected: m.incarnation, nonce: 1}})
+	e.command(&command{kind: commandHello, group: c.root.id, member: m.id, hello: &helloCommand{expected: m.incarnation, nonce: 1}}, formatVersion)
 	return e.buf.Bytes()
 }
 

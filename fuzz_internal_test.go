@@ -18,9 +18,9 @@ import (
 // commandSeeds adds one command of each kind, whole and cut, to a corpus.
 func commandSeeds(f *testing.F) {
 	f.Helper()
-	for _, cmd := range goldenCommands() {
+	for _, cmd := range goldenCommands(formatVersion) {
 		e := newEncoder()
-		e.command(cmd)
+		e.command(cmd, formatVersion)
 		b := bytes.Clone(e.buf.Bytes())
 		f.Add(b)
 		f.Add(b[:len(b)/2])
@@ -39,8 +39,12 @@ func FuzzDecodeCommand(f *testing.F) {
 			}
 			return
 		}
+		version := FormatVersion(formatVersion)
+		if cmd.init != nil {
+			version = cmd.init.version
+		}
 		e := newEncoder()
-		e.command(cmd)
+		e.command(cmd, version)
 		again, err := decodeCommand(e.buf.Bytes())
 		if err != nil || !reflect.DeepEqual(again, cmd) {
 			t.Fatalf("round trip: %+v, %v; want %+v", again, err, cmd)
@@ -62,9 +66,9 @@ func TestDecodeAllocatesWhatIsThere(t *testing.T) {
 		{0xc6, 0xff, 0xff, 0xff, 0xff},
 		{0xdb, 0xff, 0xff, 0xff, 0xff}, // str32
 	}
-	for name, cmd := range goldenCommands() {
+	for name, cmd := range goldenCommands(formatVersion) {
 		e := newEncoder()
-		e.command(cmd)
+		e.command(cmd, formatVersion)
 		whole := bytes.Clone(e.buf.Bytes())
 		for at := range whole {
 			if invariants.Enabled && at%5 != 0 { // the race detector makes this ten times slower
@@ -87,7 +91,7 @@ func TestDecodeAllocatesWhatIsThere(t *testing.T) {
 // FuzzReadSnapshot reads arbitrary snapshots: as they are, and with checksums put
 // right so that the content is looked at.
 func FuzzReadSnapshot(f *testing.F) {
-	for _, s := range []*state{newState(rootGroup), newTestState(), goldenState()} {
+	for _, s := range []*state{newState(rootGroup), newTestState(), goldenState(oldestFormat), goldenState(formatVersion)} {
 		var b bytes.Buffer
 		if err := writeSnapshot(s.freeze(), &b, nil); err != nil {
 			f.Fatal(err)
@@ -230,11 +234,11 @@ func FuzzApply(f *testing.F) {
 		e := newEncoder()
 		e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 			incarnation: 1, number: 4, requests: []request{r}, touch: &touch{silences: []silence{{1, 1, true}, {2, 1, false}}},
-		}})
+		}}, formatVersion)
 		f.Add(bytes.Clone(e.buf.Bytes()))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := goldenState()
+		s := goldenState(formatVersion)
 		before := s.freeze()
 		digest := before.digest()
 		for range 2 { // the second is the same number again

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,14 +15,21 @@ import (
 
 var updateFlag = flag.Bool("update", false, "write golden files that do not exist yet; those that do are never changed")
 
-// TestGoldenFormat holds what this binary writes beside files written once and for
-// all: it must write the same bytes for the same value, and read the value back.
+// TestGoldenFormat holds what this binary writes in each version beside files written
+// once and for all: it must write the same bytes for the same value, and read the value
+// back. Those of version 1 are what the binary wrote that knew no other.
 func TestGoldenFormat(t *testing.T) {
-	for name, cmd := range goldenCommands() {
+	for version := FormatVersion(oldestFormat); version <= formatVersion; version++ {
+		t.Run(goldenDir(version), func(t *testing.T) { testGoldenFormat(t, version) })
+	}
+}
+
+func testGoldenFormat(t *testing.T, version FormatVersion) {
+	for name, cmd := range goldenCommands(version) {
 		t.Run(name, func(t *testing.T) {
 			e := newEncoder()
-			e.command(cmd)
-			want := golden(t, name, e.buf.Bytes())
+			e.command(cmd, version)
+			want := golden(t, version, name, e.buf.Bytes())
 			got, err := decodeCommand(want)
 			if err != nil {
 				t.Fatalf("decodeCommand: %v", err)
@@ -32,8 +41,10 @@ func TestGoldenFormat(t *testing.T) {
 	}
 	t.Run("result", func(t *testing.T) {
 		e := newEncoder()
+		e.format = version
 		e.result(&goldenResult)
-		d := newDecoder(golden(t, "result", e.buf.Bytes()))
+		d := newDecoder(golden(t, version, "result", e.buf.Bytes()))
+		d.format = version
 		var got result
 		d.result(&got)
 		if err := d.done(); err != nil || !reflect.DeepEqual(got, goldenResult) {
@@ -41,11 +52,11 @@ func TestGoldenFormat(t *testing.T) {
 		}
 	})
 	t.Run("snapshot", func(t *testing.T) {
-		s := goldenState()
+		s := goldenState(version)
 		if err := s.firstViolation(); err != nil {
 			t.Fatal(err)
 		}
-		image := golden(t, "snapshot", snapshotOf(t, s.freeze()))
+		image := golden(t, version, "snapshot", snapshotOf(t, s.freeze()))
 		got, err := readSnapshot(rootGroup, bytes.NewReader(image), nil)
 		if err != nil {
 			t.Fatalf("readSnapshot: %v", err)
@@ -57,18 +68,23 @@ func TestGoldenFormat(t *testing.T) {
 			t.Errorf("read\n%+v, want\n%+v", stateParts(got), stateParts(s))
 		}
 	})
+	if version > oldestFormat {
+		return // what no version is in force in is written in the oldest
+	}
 	t.Run("empty snapshot", func(t *testing.T) {
-		image := golden(t, "snapshot-empty", snapshotOf(t, newState(rootGroup).freeze()))
+		image := golden(t, version, "snapshot-empty", snapshotOf(t, newState(rootGroup).freeze()))
 		if s, err := readSnapshot(rootGroup, bytes.NewReader(image), nil); err != nil || s.started() {
 			t.Errorf("readSnapshot of a group before its init command: %v", err)
 		}
 	})
 }
 
-// golden compares got with the file of that name, and returns the file.
-func golden(t *testing.T, name string, got []byte) []byte {
+func goldenDir(version FormatVersion) string { return fmt.Sprintf("v%d", version) }
+
+// golden compares got with the file of that version and name, and returns the file.
+func golden(t *testing.T, version FormatVersion, name string, got []byte) []byte {
 	t.Helper()
-	file := filepath.Join("testdata", "format", "v1", name+".bin")
+	file := filepath.Join("testdata", "format", goldenDir(version), name+".bin")
 	want, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) && *updateFlag {
 		want = slices.Clone(got)
@@ -85,24 +101,29 @@ func golden(t *testing.T, name string, got []byte) []byte {
 
 // TestGoldenFilesAreComplete finds files that no test reads.
 func TestGoldenFilesAreComplete(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("testdata", "format", "v1", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := map[string]bool{"result.bin": true, "snapshot.bin": true, "snapshot-empty.bin": true, "member-status.bin": true, "member-hello.bin": true}
-	for name := range goldenCommands() {
-		known[name+".bin"] = true
-	}
-	for _, f := range files {
-		if !known[filepath.Base(f)] {
-			t.Errorf("%s is read by no test", f)
+	for version := FormatVersion(oldestFormat); version <= formatVersion; version++ {
+		files, err := filepath.Glob(filepath.Join("testdata", "format", goldenDir(version), "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := map[string]bool{"result.bin": true, "snapshot.bin": true}
+		if version == oldestFormat {
+			known["snapshot-empty.bin"], known["member-status.bin"], known["member-hello.bin"] = true, true, true
+		}
+		for name := range goldenCommands(version) {
+			known[name+".bin"] = true
+		}
+		for _, f := range files {
+			if !known[filepath.Base(f)] {
+				t.Errorf("%s is read by no test", f)
+			}
 		}
 	}
 }
 
-// goldenCommands returns one command of each kind, and a batch for each kind of
-// request and operation, with every field set.
-func goldenCommands() map[string]*command {
+// goldenCommands returns one command of each kind that a version has, and a batch for
+// each kind of request and operation, with every field set.
+func goldenCommands(version FormatVersion) map[string]*command {
 	identities := []ID{{"digest", "u:h"}, {"ip", "10.0.0.1"}}
 	acl := []ACL{{PermRead | PermAdmin, ID{"world", "anyone"}}, {1<<32 - 1, ID{"digest", "u:h"}}}
 	batch := func(r request) *command {
@@ -119,9 +140,9 @@ func goldenCommands() map[string]*command {
 		incarnation: 1, number: 2, observed: 3, requests: []request{},
 		touch: &touch{markMS: 1_700_000_000_000, gapMS: 500, freeBytes: 1 << 41, lowOnSpace: true, silences: []silence{{9, 1, true}, {10, 1 << 41, false}}},
 	}}
-	return map[string]*command{
+	all := map[string]*command{
 		"init": {kind: commandInit, group: 1, member: 2, init: &initCommand{
-			version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
+			version: version, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
 			settings: goldenSettings,
 			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer}},
 		}},
@@ -154,8 +175,13 @@ func goldenCommands() map[string]*command {
 		"request-settings": batch(request{kind: requestSettings, change: &settingsChange{from: goldenSettings, to: settings{
 			maxDataBytes: 1, minSessionTimeoutMS: 100, maxSessionTimeoutMS: mostSessionTimeoutMS, schemes: []string{},
 		}}}),
-		"request-reap": batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+		"request-reap":     batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+		"request-activate": batch(request{kind: requestActivate, version: 2}),
 	}
+	maps.DeleteFunc(all, func(_ string, cmd *command) bool {
+		return cmd.batch != nil && slices.ContainsFunc(cmd.batch.requests, func(r request) bool { return r.needs() > version })
+	})
+	return all
 }
 
 var goldenSettings = settings{
@@ -171,11 +197,11 @@ var goldenResult = result{
 	}}},
 }
 
-// goldenState returns a state with something of everything.
-func goldenState() *state {
+// goldenState returns a state with something of everything that a version has.
+func goldenState(version FormatVersion) *state {
 	s := newState(rootGroup)
 	s.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: &initCommand{
-		version: 1, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
+		version: version, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
 		settings: goldenSettings,
 		members:  []memberRecord{{id: 1, addr: "a:1"}, {id: 2, addr: "b:1"}, {id: 3, addr: "c:1", role: Observer}},
 	}}, 0)
@@ -239,7 +265,7 @@ func goldenState() *state {
 func stateParts(s *state) any {
 	type parts struct {
 		group    GroupID
-		version  uint32
+		version  FormatVersion
 		ensemble string
 		id       EnsembleID
 		settings settings

@@ -123,7 +123,7 @@ func (l *loneGroup) log(cmd *command) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := newEncoder()
-	e.command(cmd)
+	e.command(cmd, formatVersion)
 	l.appendLocked(e.buf.Bytes())
 }
 

@@ -128,7 +128,7 @@ func (g *generator) step() {
 func (g *generator) apply(cmd *command) effects {
 	g.t.Helper()
 	e := newEncoder()
-	e.command(cmd)
+	e.command(cmd, formatVersion)
 	entry := bytes.Clone(e.buf.Bytes())
 	g.log = append(g.log, entry)
 	decoded, err := decodeCommand(entry)

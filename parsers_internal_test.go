@@ -17,7 +17,7 @@ import (
 
 // FuzzDecodeResult reads the answers that a state keeps for a member.
 func FuzzDecodeResult(f *testing.F) {
-	for _, m := range goldenState().members {
+	for _, m := range goldenState(formatVersion).members {
 		for i := range m.results {
 			e := newEncoder()
 			e.result(&m.results[i])
@@ -232,7 +232,7 @@ func FuzzConfig(f *testing.F) {
 		_ = cfg.timing()
 		_ = cfg.advertised()
 		e := newEncoder()
-		e.command(&command{kind: commandInit, group: rootGroup, member: cfg.ID, init: cfg.initCommand()})
+		e.command(&command{kind: commandInit, group: rootGroup, member: cfg.ID, init: cfg.initCommand()}, formatVersion)
 		cmd, err := decodeCommand(e.buf.Bytes())
 		if err != nil {
 			t.Fatalf("%s is valid and its first command is not: %v", b, err)

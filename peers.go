@@ -204,7 +204,7 @@ func (e *encoder) hello(initial []MemberID) {
 // decodeHello reads what encoder.hello has written.
 func decodeHello(b []byte) ([]MemberID, error) {
 	d := newDecoder(b)
-	d.versioned("hello", helloVersion, 2)
+	d.record("hello", helloVersion, 2)
 	initial := make([]MemberID, d.list(maxMembers, 1))
 	for i := range initial {
 		initial[i] = MemberID(d.uint())
@@ -212,9 +212,9 @@ func decodeHello(b []byte) ([]MemberID, error) {
 	return initial, d.done()
 }
 
-// versioned reads the head of a record and its version, which may be at most the
+// record reads the head of a record and its version, which may be at most the
 // one given.
-func (d *decoder) versioned(what string, most uint64, fields int) {
+func (d *decoder) record(what string, most uint64, fields int) {
 	n := d.list(maxRequests, 1)
 	version := d.uint()
 	if d.err == nil && version > most {
@@ -253,7 +253,7 @@ func (e *encoder) status(st *Status) {
 // decodeStatus reads what encoder.status has written.
 func decodeStatus(b []byte) (Status, error) {
 	d := newDecoder(b)
-	d.versioned("status", statusVersion, 17)
+	d.record("status", statusVersion, 17)
 	st := Status{
 		Ensemble: d.string(), EnsembleID: EnsembleID(d.uint()), Member: MemberID(d.uint()), Role: Role(d.small(uint64(Observing))),
 		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()),

@@ -33,7 +33,7 @@ func goldenStatus() *Status {
 
 func TestGoldenStatus(t *testing.T) {
 	want := goldenStatus()
-	got, err := decodeStatus(golden(t, "member-status", statusOf(want)))
+	got, err := decodeStatus(golden(t, oldestFormat, "member-status", statusOf(want)))
 	if err != nil || !reflect.DeepEqual(&got, want) {
 		t.Errorf("decoded\n%+v, %v, want\n%+v", got, err, want)
 	}
@@ -58,7 +58,7 @@ func helloOf(ids ...MemberID) []byte {
 
 func TestGoldenHelloOfMembers(t *testing.T) {
 	want := []MemberID{1, 2, 300}
-	if got, err := decodeHello(golden(t, "member-hello", helloOf(want...))); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := decodeHello(golden(t, oldestFormat, "member-hello", helloOf(want...))); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("decoded %v, %v", got, err)
 	}
 	newer := helloOf(want...)

@@ -314,7 +314,7 @@ func (p *proposer) serve(ctx context.Context) error {
 		if !due {
 			p.gather()
 		}
-		batch := p.take()
+		batch := refuseUnavailable(p.g.state(), p.take())
 		if len(batch) == 0 && !due {
 			select {
 			case <-p.wake:
@@ -383,7 +383,7 @@ func (p *proposer) join(ctx context.Context) error {
 		s := p.g.state()
 		if !s.started() {
 			if p.initial != nil {
-				p.propose(ctx, &command{kind: commandInit, group: p.g.id, member: p.g.member, init: p.initial})
+				p.propose(ctx, &command{kind: commandInit, group: p.g.id, member: p.g.member, init: p.initial}, p.initial.version)
 			} else {
 				pause(ctx, p.g.timing.retry)
 			}
@@ -400,7 +400,7 @@ func (p *proposer) join(ctx context.Context) error {
 		p.propose(ctx, &command{
 			kind: commandHello, group: p.g.id, member: p.g.member,
 			hello: &helloCommand{expected: m.incarnation, nonce: nonce, addr: p.addr},
-		})
+		}, s.format())
 	}
 	return context.Cause(ctx)
 }
@@ -425,25 +425,31 @@ func (p *proposer) admitted(s *state, m *memberRecord) error {
 }
 
 // propose makes one attempt at a command whose success shows in the state.
-func (p *proposer) propose(ctx context.Context, cmd *command) {
+func (p *proposer) propose(ctx context.Context, cmd *command, version FormatVersion) {
 	p.enc.buf.Reset()
-	p.enc.command(cmd)
+	p.enc.command(cmd, version)
 	p.try(ctx, p.enc.buf.Bytes())
 }
 
 // commit proposes a batch until it is applied, and answers its callers. An error
 // means that its outcome stays unknown.
+//
+// It is written in the version in force, which all members read, unless it puts a later
+// one into force. That can only rise until the batch is applied.
 func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool) error {
-	b := &batchCommand{incarnation: p.incarnation, number: p.number + 1, observed: p.g.state().zxid}
+	s := p.g.state()
+	version := s.format()
+	b := &batchCommand{incarnation: p.incarnation, number: p.number + 1, observed: s.zxid}
 	if withTouch {
 		b.touch = p.touch()
 	}
 	b.requests = p.requests[:0]
 	for _, q := range batch {
 		b.requests = append(b.requests, q.req)
+		version = max(version, q.req.version)
 	}
 	p.enc.buf.Reset()
-	p.enc.command(&command{kind: commandBatch, group: p.g.id, member: p.g.member, batch: b})
+	p.enc.command(&command{kind: commandBatch, group: p.g.id, member: p.g.member, batch: b}, version)
 	clear(b.requests) // what they refer to must not live on
 	p.requests = b.requests
 	frozen := p.enc.buf.Bytes()
@@ -479,6 +485,19 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 		close(q.done)
 	}
 	return nil
+}
+
+// refuseUnavailable answers those requests that the version in force does not have, and
+// returns the others. The log never sees them: members that are older could not read it.
+func refuseUnavailable(s *state, batch []*pending) []*pending {
+	return slices.DeleteFunc(batch, func(q *pending) bool {
+		if s.available(&q.req) {
+			return false
+		}
+		q.err = ErrUnimplemented
+		close(q.done)
+		return true
+	})
 }
 
 // refuse answers a batch that no log takes and no member could read. Nothing of it

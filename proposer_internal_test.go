@@ -78,7 +78,7 @@ func TestSilencesAreSpreadOverTouches(t *testing.T) {
 				t.Fatalf("a touch carries %d silences, want %d", len(got.silences), want)
 			}
 			e := newEncoder()
-			e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{incarnation: 1, number: 1, touch: got}})
+			e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{incarnation: 1, number: 1, touch: got}}, formatVersion)
 			cmd, err := decodeCommand(e.buf.Bytes())
 			if err != nil {
 				t.Fatalf("no member can read the touch: %v", err)

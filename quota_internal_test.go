@@ -87,7 +87,7 @@ func ofManySizes(b *testing.B, entries [][]byte) [][]byte {
 			}
 		}
 		e := newEncoder()
-		e.command(cmd)
+		e.command(cmd, formatVersion)
 		out[i] = e.buf.Bytes()
 	}
 	return out

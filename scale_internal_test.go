@@ -97,7 +97,7 @@ func TestTouchesDoNotGrowWithIdleSessions(t *testing.T) {
 		e := newEncoder()
 		e.command(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 			incarnation: 1, number: 1, observed: g.state().zxid, touch: g.proposer.touch(), requests: []request{},
-		}})
+		}}, formatVersion)
 		first := bytes.Clone(e.buf.Bytes())
 		e = newEncoder()
 		e.touch(g.proposer.touch())

@@ -137,7 +137,7 @@ func (h *scriptedHost) applyFor(id MemberID, t *touch, requests ...request) []re
 	e := newEncoder()
 	e.command(&command{kind: commandBatch, group: h.m.g.id, member: id, batch: &batchCommand{
 		incarnation: m.incarnation, number: m.number + 1, touch: t, requests: append([]request{}, requests...),
-	}})
+	}}, formatVersion)
 	h.apply(e.buf.Bytes())
 	return h.m.g.state().members.get(id).results
 }
@@ -147,14 +147,14 @@ func (h *scriptedHost) hello(id MemberID) {
 	e := newEncoder()
 	e.command(&command{kind: commandHello, group: h.m.g.id, member: id, hello: &helloCommand{
 		expected: h.m.g.state().members.get(id).incarnation, nonce: randomUint64(),
-	}})
+	}}, formatVersion)
 	h.apply(e.buf.Bytes())
 }
 
 // found gives the group its members, and has both say hello.
 func (h *scriptedHost) found() {
 	e := newEncoder()
-	e.command(&command{kind: commandInit, group: h.m.g.id, member: 1, init: h.m.g.proposer.initial})
+	e.command(&command{kind: commandInit, group: h.m.g.id, member: 1, init: h.m.g.proposer.initial}, formatVersion)
 	h.apply(e.buf.Bytes())
 	h.hello(1)
 	h.hello(2)

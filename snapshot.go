@@ -62,6 +62,7 @@ func writeSnapshot(s *state, out io.Writer, stop <-chan struct{}) error {
 	if _, err := w.w.WriteString(snapshotMagic); err != nil {
 		return err
 	}
+	w.enc.format = s.format()
 	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.templates, w.end}
 	for _, step := range steps {
 		if err := step(s); err != nil {
@@ -99,7 +100,7 @@ func (w *snapshotWriter) head(s *state) error {
 	e := w.enc
 	e.array(8)
 	e.kind(frameHead)
-	e.uint(formatVersion)
+	e.uint(uint64(e.format))
 	e.uint(uint64(s.group))
 	e.string(s.ensemble)
 	e.uint(uint64(s.id))
@@ -215,7 +216,9 @@ type frameList struct {
 }
 
 func newFrameList(w *snapshotWriter, kind uint8) *frameList {
-	return &frameList{w: w, kind: kind, elements: newEncoder()}
+	elements := newEncoder()
+	elements.format = w.enc.format
+	return &frameList{w: w, kind: kind, elements: elements}
 }
 
 func (l *frameList) add(encode func(*encoder)) error {
@@ -377,6 +380,7 @@ type snapshotReader struct {
 	s      *state
 	acls   []*aclEntry
 	counts snapshotCounts
+	format FormatVersion
 	family familyCheck
 }
 
@@ -429,7 +433,9 @@ func (r *snapshotReader) frame(last uint64) (uint64, error) {
 	}
 	before := r.sum
 	r.sum = crc32.Update(r.sum, castagnoli, head[4:])
-	return r.decode(newDecoder(r.buf.Bytes()), last, before)
+	d := newDecoder(r.buf.Bytes())
+	d.format = r.format
+	return r.decode(d, last, before)
 }
 
 func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, error) {
@@ -488,12 +494,10 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 }
 
 func (r *snapshotReader) head(d *decoder, fields int) {
-	version := d.uint()
-	if version > formatVersion {
-		d.newer(version)
-	}
-	if fields != 8 || version == 0 {
-		d.fail("head of version %d with %d fields", version, fields)
+	d.versioned(d.uint())
+	r.format = d.format
+	if fields != 8 {
+		d.fail("head of version %d with %d fields", d.format, fields)
 	}
 	group := GroupID(d.uint())
 	if d.err == nil && group != r.s.group {
@@ -501,11 +505,14 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 	}
 	r.s.ensemble, r.s.id, r.s.zxid, r.s.timeMS = d.string(), EnsembleID(d.uint()), ZXID(d.uint()), d.int()
 	d.array(2)
-	r.s.version = uint32(d.small(1 << 31))
-	r.s.setSettings(d.settings())
+	r.s.version = FormatVersion(d.small(1 << 31))
 	if r.s.version > formatVersion {
 		d.newer(uint64(r.s.version))
 	}
+	if r.s.format() != r.format {
+		d.fail("head of version %d with version %d in force", r.format, r.s.version)
+	}
+	r.s.setSettings(d.settings())
 }
 
 // node adds a znode and what is derived from it.

@@ -72,7 +72,7 @@ func readBytes(image []byte) (*state, error) {
 
 // TestSnapshotTruncated cuts a snapshot everywhere.
 func TestSnapshotTruncated(t *testing.T) {
-	image := snapshotOf(t, goldenState().freeze())
+	image := snapshotOf(t, goldenState(formatVersion).freeze())
 	for n := range image {
 		if _, err := readBytes(image[:n]); !errors.Is(err, errMalformed) {
 			t.Fatalf("readSnapshot of %d of %d bytes = %v, want errMalformed", n, len(image), err)
@@ -102,7 +102,7 @@ func TestSnapshotTruncated(t *testing.T) {
 // TestSnapshotBitFlips turns every bit of a small snapshot, and random bits of one
 // with many frames.
 func TestSnapshotBitFlips(t *testing.T) {
-	image := snapshotOf(t, goldenState().freeze())
+	image := snapshotOf(t, goldenState(formatVersion).freeze())
 	step, rounds := 1, 200
 	if invariants.Enabled { // the race detector makes this ten times slower
 		step, rounds = 7, 20
@@ -169,11 +169,15 @@ func TestSnapshotVersions(t *testing.T) {
 		version, inForce uint64
 		want             error
 	}{
-		{"this one", formatVersion, 0, nil},
+		{"not started", oldestFormat, 0, nil},
+		{"not started in a later version", formatVersion, 0, errMalformed},
 		{"newer file", formatVersion + 1, 0, errNewerFormat},
 		{"newer version in force", formatVersion, formatVersion + 1, errNewerFormat},
+		{"a later version in force", oldestFormat, formatVersion, errMalformed},
+		{"an earlier version in force", formatVersion, oldestFormat, errMalformed},
 		{"none", 0, 0, errMalformed},
-		{"started without a root", formatVersion, 1, errMalformed},
+		{"started without a root", formatVersion, formatVersion, errMalformed},
+		{"started without a root, oldest", oldestFormat, oldestFormat, errMalformed},
 	} {
 		if _, err := readBytes(joinFrames(head(c.version, c.inForce), end())); !errors.Is(err, c.want) {
 			t.Errorf("%s: readSnapshot = %v, want %v", c.name, err, c.want)
@@ -199,15 +203,15 @@ func TestCommandVersions(t *testing.T) {
 		f(e)
 		return bytes.Clone(e.buf.Bytes())
 	}
-	newer := encode(func(e *encoder) { e.array(2); e.uint(2); e.string("of a shape not known yet") })
+	newer := encode(func(e *encoder) { e.array(2); e.uint(formatVersion + 1); e.string("of a shape not known yet") })
 	if _, err := decodeCommand(newer); !errors.Is(err, errNewerFormat) {
-		t.Errorf("decodeCommand of version 2 = %v, want errNewerFormat", err)
+		t.Errorf("decodeCommand of version %d = %v, want errNewerFormat", formatVersion+1, err)
 	}
 	activated := encode(func(e *encoder) {
-		e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{version: 2}})
+		e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{version: formatVersion + 1}}, formatVersion)
 	})
 	if _, err := decodeCommand(activated); !errors.Is(err, errNewerFormat) {
-		t.Errorf("decodeCommand of an init that starts with version 2 = %v, want errNewerFormat", err)
+		t.Errorf("decodeCommand of an init that starts with version %d = %v, want errNewerFormat", formatVersion+1, err)
 	}
 	for name, b := range map[string][]byte{
 		"nothing": {},
@@ -228,16 +232,39 @@ func TestCommandVersions(t *testing.T) {
 			e.null()
 		}),
 		"version 0 to start with": encode(func(e *encoder) {
-			e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{}})
+			e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{}}, formatVersion)
+		}),
+		"another version to start with": encode(func(e *encoder) {
+			e.command(&command{kind: commandInit, group: 1, member: 1, init: &initCommand{version: oldestFormat}}, formatVersion)
+		}),
+		"a request that version 1 does not have": inVersion(oldestFormat, goldenCommands(formatVersion)["request-activate"]),
+		"a version to activate that its command is not of": encode(func(e *encoder) {
+			e.command(activation(formatVersion+1), formatVersion)
 		}),
 		"a byte too many": append(encode(func(e *encoder) {
-			e.command(&command{kind: commandHello, group: 1, member: 1, hello: &helloCommand{}})
+			e.command(&command{kind: commandHello, group: 1, member: 1, hello: &helloCommand{}}, formatVersion)
 		}), 0),
 	} {
 		if _, err := decodeCommand(b); !errors.Is(err, errMalformed) || errors.Is(err, errNewerFormat) {
 			t.Errorf("decodeCommand of %s = %v, want errMalformed", name, err)
 		}
 	}
+}
+
+// inVersion returns a command of this version with another one at its head.
+func inVersion(version uint8, cmd *command) []byte {
+	e := newEncoder()
+	e.command(cmd, formatVersion)
+	b := bytes.Clone(e.buf.Bytes())
+	b[1] = version // behind the head of an array of 5
+	return b
+}
+
+// activation returns a batch of member 1 that puts a version into force.
+func activation(version FormatVersion) *command {
+	return &command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
+		incarnation: 1, number: 1, requests: []request{{kind: requestActivate, version: version}},
+	}}
 }
 
 // listFrame returns the frame of a list of n elements.
@@ -284,7 +311,7 @@ func snapshotWith(frames []testFrame, kind uint8, elements int, others ...[]byte
 // TestSnapshotHasNothingTwice reads snapshots in which a member, a session, a user or a
 // template is twice and counted so: one of the two would be lost.
 func TestSnapshotHasNothingTwice(t *testing.T) {
-	s := goldenState()
+	s := goldenState(formatVersion)
 	frames := framesOf(snapshotOf(t, s.freeze()))
 	element := map[uint8]func(*encoder){}
 	for ses := range s.sessions.byID.all() {
@@ -321,7 +348,7 @@ func TestSnapshotHasNothingTwice(t *testing.T) {
 
 // TestSnapshotEnd reads snapshots of whole frames that are not as the end frame says.
 func TestSnapshotEnd(t *testing.T) {
-	image := snapshotOf(t, goldenState().freeze())
+	image := snapshotOf(t, goldenState(formatVersion).freeze())
 	frames := framesOf(image)
 	of := map[uint8][][]byte{}
 	for i, f := range frames {
@@ -351,7 +378,7 @@ func TestSnapshotEnd(t *testing.T) {
 // TestSnapshotOrder builds snapshots whose checksums are right and whose content is
 // not.
 func TestSnapshotOrder(t *testing.T) {
-	image := snapshotOf(t, goldenState().freeze())
+	image := snapshotOf(t, goldenState(formatVersion).freeze())
 	frames := framesOf(image)
 	payloads := func() [][]byte {
 		var out [][]byte

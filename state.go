@@ -11,7 +11,7 @@ import (
 // Beside the invariants of its parts (T1…, S1…, M1…, Q1…), the zxid never falls.
 type state struct {
 	group    GroupID
-	version  uint32 // the format version in force; 0 before the init command
+	version  FormatVersion // in force; 0 before the init command
 	ensemble string
 	id       EnsembleID
 	settings settings
