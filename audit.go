@@ -27,6 +27,7 @@ const (
 	actRemoveUser    auditAct = "remove user"
 	actSetTemplate   auditAct = "set ACL template" // or remove it
 	actSettings      auditAct = "change settings"
+	actActivate      auditAct = "activate format version"
 	actAdmitPeer     auditAct = "admit peer" // another member, or who says so; refusals alone
 )
 
@@ -99,6 +100,8 @@ func (c *Coordinator) auditGoverned(r *request) (auditAct, []slog.Attr) {
 	switch t := r.template; {
 	case r.kind == requestSetUser:
 		return actSetUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
+	case r.kind == requestActivate:
+		return actActivate, []slog.Attr{auditVersion(r.version)}
 	case r.kind == requestRemoveUser:
 		return actRemoveUser, []slog.Attr{slog.String("user", cutText(r.user.name))}
 	case t != nil:

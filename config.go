@@ -177,7 +177,9 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	AuditLogger *slog.Logger
 
 	memory *raftnode.Memory // set by coordtest; nil is sockets and the disk
-	_      struct{}
+
+	firstFormat FormatVersion // set by tests: that a new ensemble starts with; 0 is the newest
+	_           struct{}
 }
 
 // Bounds of Config.
@@ -334,7 +336,7 @@ func (c *Config) members() []Member {
 // initCommand returns what starts the ensemble.
 func (c *Config) initCommand() *initCommand {
 	in := &initCommand{
-		version: formatVersion, ensemble: c.Name, id: EnsembleID(max(randomUint64(), 1)), timeMS: time.Now().UnixMilli(),
+		version: cmp.Or(c.firstFormat, formatVersion), ensemble: c.Name, id: EnsembleID(max(randomUint64(), 1)), timeMS: time.Now().UnixMilli(),
 		settings: c.settings(),
 	}
 	for _, m := range c.members() {

@@ -36,6 +36,15 @@ func NewerCommand() []byte {
 	return e.buf.Bytes()
 }
 
+// StartIn has a new ensemble start with a version that has been followed by others.
+func StartIn(cfg *Config, version FormatVersion) { cfg.firstFormat = version }
+
+// The format versions of this binary.
+const (
+	OldestFormat FormatVersion = oldestFormat
+	NewestFormat FormatVersion = formatVersion
+)
+
 // HelloOf returns the hello of another process that runs as the member of c.
 func HelloOf(c *Coordinator) []byte {
 	e := newEncoder()

@@ -3,6 +3,7 @@ package coord_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -35,7 +36,7 @@ func TestNewerCommandStopsTheMember(t *testing.T) {
 			return errors.Is(c.Health(), coord.ErrFailed)
 		})
 		err = c.Health()
-		if !strings.Contains(err.Error(), "version 2, this binary knows 1") {
+		if !strings.Contains(err.Error(), fmt.Sprintf("version %d, this binary knows %d to %d", coord.NewestFormat+1, coord.OldestFormat, coord.NewestFormat)) {
 			t.Errorf("Health = %v, want both versions", err)
 		}
 		if !errors.Is(context.Cause(c.Context()), coord.ErrFailed) {

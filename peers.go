@@ -103,7 +103,9 @@ func (c *Coordinator) MemberStatus(ctx context.Context, id MemberID) (Status, er
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
-	answer, err := c.call(ctx, id, methodStatus, nil)
+	e := newEncoder()
+	e.statusRequest(statusVersion)
+	answer, err := c.call(ctx, id, methodStatus, e.buf.Bytes())
 	var st Status
 	if err == nil {
 		st, err = decodeStatus(answer)
@@ -174,9 +176,13 @@ func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method stri
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+		version, err := decodeStatusRequest(body)
+		if err != nil {
+			return nil, err
+		}
 		st := c.Status()
 		e := newEncoder()
-		e.status(&st)
+		e.status(&st, version)
 		return e.buf.Bytes(), nil
 	}
 	return nil, fmt.Errorf("this version of coord has no method %q", method)
@@ -185,7 +191,13 @@ func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method stri
 // The versions of what members tell each other.
 const (
 	helloVersion  = 1
-	statusVersion = 1
+	statusVersion = 2 // from it on the answer tells format versions, and who asks says what it reads
+)
+
+// The numbers of fields of each version, from 1 on.
+var (
+	helloFields  = []int{2}
+	statusFields = []int{17, 20}
 )
 
 // leastPeer is the least number of bytes of a member in a status.
@@ -204,7 +216,7 @@ func (e *encoder) hello(initial []MemberID) {
 // decodeHello reads what encoder.hello has written.
 func decodeHello(b []byte) ([]MemberID, error) {
 	d := newDecoder(b)
-	d.record("hello", helloVersion, 2)
+	d.record("hello", helloFields...)
 	initial := make([]MemberID, d.list(maxMembers, 1))
 	for i := range initial {
 		initial[i] = MemberID(d.uint())
@@ -212,22 +224,47 @@ func decodeHello(b []byte) ([]MemberID, error) {
 	return initial, d.done()
 }
 
-// record reads the head of a record and its version, which may be at most the
-// one given.
-func (d *decoder) record(what string, most uint64, fields int) {
+// record reads the head of a record and its version, which may be at most the last
+// one given, and must have as many fields as that version has.
+func (d *decoder) record(what string, fields ...int) uint64 {
 	n := d.list(maxRequests, 1)
 	version := d.uint()
-	if d.err == nil && version > most {
-		d.err = fmt.Errorf("%w: %s of version %d, this binary knows %d", errNewerFormat, what, version, most)
+	if d.err == nil && version > uint64(len(fields)) {
+		d.err = fmt.Errorf("%w: %s of version %d, this binary knows %d", errNewerFormat, what, version, len(fields))
 	}
-	if n != fields || version == 0 {
+	if d.err == nil && (version == 0 || n != fields[version-1]) {
 		d.fail("%s of version %d with %d fields", what, version, n)
 	}
+	return version
 }
 
-func (e *encoder) status(st *Status) {
-	e.array(17)
-	e.uint(statusVersion)
+// statusRequest writes which version of the answer the caller reads. Binaries of
+// version 1 ask with nothing, and do not look at what they are asked with.
+func (e *encoder) statusRequest(version uint64) {
+	e.array(1)
+	e.uint(version)
+}
+
+// decodeStatusRequest returns the version in which to answer: the highest that both know.
+func decodeStatusRequest(b []byte) (uint64, error) {
+	if len(b) == 0 {
+		return 1, nil
+	}
+	d := newDecoder(b)
+	n := d.list(maxRequests, 1)
+	version := d.uint()
+	if d.err == nil && version >= statusVersion {
+		return statusVersion, nil // a later one may have other fields behind
+	}
+	if n != 1 || version == 0 {
+		d.fail("request for a status of version %d with %d fields", version, n)
+	}
+	return version, d.done()
+}
+
+func (e *encoder) status(st *Status, version uint64) {
+	e.array(statusFields[version-1])
+	e.uint(version)
 	e.string(st.Ensemble)
 	e.uint(uint64(st.EnsembleID))
 	e.member(st.Member)
@@ -248,12 +285,18 @@ func (e *encoder) status(st *Status) {
 	e.uint(uint64(st.MinSessionTimeout.Milliseconds()))
 	e.uint(uint64(st.MaxSessionTimeout.Milliseconds()))
 	e.string(st.Health)
+	if version < 2 {
+		return
+	}
+	for _, v := range []FormatVersion{st.FormatVersion, st.OldestFormat, st.NewestFormat} {
+		e.uint(uint64(v))
+	}
 }
 
 // decodeStatus reads what encoder.status has written.
 func decodeStatus(b []byte) (Status, error) {
 	d := newDecoder(b)
-	d.record("status", statusVersion, 17)
+	version := d.record("status", statusFields...)
 	st := Status{
 		Ensemble: d.string(), EnsembleID: EnsembleID(d.uint()), Member: MemberID(d.uint()), Role: Role(d.small(uint64(Observing))),
 		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()),
@@ -269,5 +312,15 @@ func decodeStatus(b []byte) (Status, error) {
 		*p = time.Duration(d.small(uint64(maxSessionTimeout.Milliseconds()))) * time.Millisecond
 	}
 	st.Health = d.string()
+	if version < 2 { // the format had no other version then
+		st.OldestFormat, st.NewestFormat = 1, 1
+		if st.EnsembleID != 0 {
+			st.FormatVersion = 1
+		}
+		return st, d.done()
+	}
+	for _, p := range []*FormatVersion{&st.FormatVersion, &st.OldestFormat, &st.NewestFormat} {
+		*p = FormatVersion(d.small(1 << 31))
+	}
 	return st, d.done()
 }

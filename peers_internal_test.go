@@ -16,9 +16,17 @@ import (
 	"coord/internal/replica"
 )
 
-func statusOf(st *Status) []byte {
+func statusOf(st *Status) []byte { return statusIn(st, statusVersion) }
+
+func statusIn(st *Status, version uint64) []byte {
 	e := newEncoder()
-	e.status(st)
+	e.status(st, version)
+	return e.buf.Bytes()
+}
+
+func statusRequestOf(version uint64) []byte {
+	e := newEncoder()
+	e.statusRequest(version)
 	return e.buf.Bytes()
 }
 
@@ -28,14 +36,22 @@ func goldenStatus() *Status {
 		Members: []Member{{ID: 1, Addr: "a:7000"}, {ID: 2, Addr: "b:7000"}, {ID: 3, Addr: "c:7000"}},
 		Znodes:  5, Sessions: 6, Watches: 7, MaxDataBytes: 1 << 20,
 		MinSessionTimeout: 4 * time.Second, MaxSessionTimeout: 7 * 24 * time.Hour, Health: "coord: member 2: suspended",
+		FormatVersion: 1, OldestFormat: 1, NewestFormat: 2,
 	}
 }
 
 func TestGoldenStatus(t *testing.T) {
 	want := goldenStatus()
-	got, err := decodeStatus(golden(t, oldestFormat, "member-status", statusOf(want)))
+	got, err := decodeStatus(golden(t, formatVersion, "member-status", statusOf(want)))
 	if err != nil || !reflect.DeepEqual(&got, want) {
 		t.Errorf("decoded\n%+v, %v, want\n%+v", got, err, want)
+	}
+	// Binaries that answer in version 1 know no other version of anything.
+	old, err := decodeStatus(golden(t, oldestFormat, "member-status", statusIn(want, 1)))
+	fromOld := *want
+	fromOld.NewestFormat = 1
+	if err != nil || !reflect.DeepEqual(old, fromOld) {
+		t.Errorf("decoded from version 1\n%+v, %v, want\n%+v", old, err, fromOld)
 	}
 	v := reflect.ValueOf(*want)
 	for i := range v.NumField() {
@@ -44,9 +60,34 @@ func TestGoldenStatus(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(statusOf(want))
-	newer[3] = statusVersion + 1 // behind the head of an array of 17
+	newer[3] = statusVersion + 1 // behind the head of a long array
 	if _, err := decodeStatus(newer); !errors.Is(err, errNewerFormat) {
 		t.Errorf("a newer version: %v", err)
+	}
+}
+
+// TestStatusIsAnsweredAsAsked sees that members of an older and of a newer binary get
+// answers that they can read.
+func TestStatusIsAnsweredAsAsked(t *testing.T) {
+	request := golden(t, formatVersion, "member-status-request", statusRequestOf(statusVersion))
+	for _, c := range []struct {
+		name string
+		body []byte
+		want uint64
+	}{
+		{"a binary that knows format version 1", nil, 1},
+		{"one that asks for the first", statusRequestOf(1), 1},
+		{"this binary", request, statusVersion},
+		{"a newer one", append([]byte{0x92}, append(statusRequestOf(statusVersion + 1)[1:], 7)...), statusVersion},
+	} {
+		if got, err := decodeStatusRequest(c.body); err != nil || got != c.want {
+			t.Errorf("%s is answered in version %d, %v, want %d", c.name, got, err, c.want)
+		}
+	}
+	for _, bad := range [][]byte{statusRequestOf(0), {0x90}, {0x91, 1, 1}, {0x92, 1, 1}, {1}} {
+		if v, err := decodeStatusRequest(bad); !errors.Is(err, errMalformed) {
+			t.Errorf("decodeStatusRequest(%x) = %d, %v, want errMalformed", bad, v, err)
+		}
 	}
 }
 

@@ -300,6 +300,7 @@ func (p *proposer) serve(ctx context.Context) error {
 	if err := p.join(ctx); err != nil {
 		return err
 	}
+	p.g.tellVersions()
 	p.g.timeStoodStill.Store(true)
 	// The first batch is a touch alone: from it on, the ensemble counts the silence
 	// of this process, and the process that of the ensemble.

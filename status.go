@@ -56,6 +56,12 @@ type Status struct {
 	MaxDataBytes                         int
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 
+	// FormatVersion is the format version in force, zero before this member has caught
+	// up. OldestFormat and NewestFormat are the ends of what its binary reads. See
+	// [Coordinator.ActivateVersion].
+	FormatVersion              FormatVersion
+	OldestFormat, NewestFormat FormatVersion
+
 	// Health is the text of what [Coordinator.Health] returns, empty for nil.
 	Health string
 }
@@ -71,6 +77,7 @@ func (c *Coordinator) Status() Status {
 		MaxDataBytes:      int(s.settings.maxDataBytes),
 		MinSessionTimeout: time.Duration(s.settings.minSessionTimeoutMS) * time.Millisecond,
 		MaxSessionTimeout: time.Duration(s.settings.maxSessionTimeoutMS) * time.Millisecond,
+		FormatVersion:     s.version, OldestFormat: oldestFormat, NewestFormat: formatVersion,
 	}
 	if err := c.Health(); err != nil {
 		st.Health = err.Error()
