@@ -58,7 +58,8 @@ type Coordinator struct {
 // has forgotten what it promised, so it has to join under a new id.
 //
 // Every error names the value it objects to: all wrong fields of cfg at once; a
-// directory that is in use, belongs to another member or ensemble, or is damaged;
+// directory that is in use, belongs to another member or ensemble, is damaged, or was
+// written by a newer binary (see [Coordinator.ActivateVersion]);
 // an address that cannot be listened on.
 func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 	cfg.setDefaults()
@@ -111,6 +112,9 @@ func (c *Coordinator) start() (err error) {
 	if c.roll != nil {
 		c.wg.Go(c.runFirstStart)
 	} else if err := c.startRoot(); err != nil {
+		if failed := c.root.failed(); failed != nil { // which has closed the host that would not start the group
+			err = failed
+		}
 		c.root.close(err)
 		return errors.Join(err, c.host.Close(), c.disk.close())
 	}

@@ -2,7 +2,13 @@ package coord
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"strings"
 	"testing"
+
+	"coord/internal/bubble"
+	"coord/internal/replica"
 )
 
 // startedIn returns a group of one member in which a version is in force.
@@ -123,5 +129,51 @@ func TestSameInEveryVersion(t *testing.T) {
 		if a[1] != oldestFormat || b[1] != formatVersion || !bytes.Equal(a[2:], b[2:]) {
 			t.Errorf("%s is\n%x in version %d, and\n%x in version %d", name, a, oldestFormat, b, formatVersion)
 		}
+	}
+}
+
+// TestSnapshotThatCannotBeReadStopsTheMember gives a member that is up a snapshot of a
+// later version, and one that is damaged. It shows what it had, says why it has stopped,
+// and applies and saves nothing any more; the host is not told of an error, because the
+// raft library would end the process.
+func TestSnapshotThatCannotBeReadStopsTheMember(t *testing.T) {
+	later := framesOf(snapshotOf(t, startedIn(formatVersion).freeze()))
+	payloads := [][]byte{}
+	for _, f := range later {
+		payloads = append(payloads, bytes.Clone(f.payload))
+	}
+	payloads[0][2] = formatVersion + 1 // behind the heads of the array and the frame's kind
+	damaged := snapshotOf(t, startedIn(formatVersion).freeze())
+	damaged[len(damaged)-1] ^= 1
+	for name, c := range map[string]struct {
+		image []byte
+		want  error
+	}{
+		"later version": {joinFrames(payloads...), errNewerFormat},
+		"damaged":       {damaged, errMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Run(t, func(t *testing.T) {
+				c1, h := scriptedMember(t)
+				before := c1.root.state()
+				point := h.m.Prepare()
+				if err := h.m.Restore(bytes.NewReader(c.image), nil); err != nil {
+					t.Errorf("Restore = %v, for which the library ends the process", err)
+				}
+				err := c1.Health()
+				if !errors.Is(err, ErrFailed) || !errors.Is(err, c.want) || !strings.Contains(err.Error(), "snapshot") {
+					t.Errorf("Health = %v, want ErrFailed because of a snapshot that is %v", err, c.want)
+				}
+				entry := newEncoder()
+				entry.command(activation(formatVersion), formatVersion)
+				h.m.Apply([]replica.Entry{{Index: 1000, Cmd: bytes.Clone(entry.buf.Bytes())}})
+				if s := c1.root.state(); s != before {
+					t.Errorf("zxid %v is published, want %v still", s.zxid, before.zxid)
+				}
+				if err := h.m.Save(point, io.Discard, nil); !errors.Is(err, replica.ErrSnapshotAborted) {
+					t.Errorf("Save = %v, want %v", err, replica.ErrSnapshotAborted)
+				}
+			})
+		})
 	}
 }

@@ -12,8 +12,8 @@ import (
 // entries to the state and publishes what comes out. The host calls it from one
 // goroutine at a time, but for Save.
 //
-// A machine that meets an entry it cannot read (one of a newer format, or one
-// that no binary writes) does not skip it, because this member would then differ
+// A machine that meets an entry or a snapshot it cannot read (one of a newer format, or
+// one that no binary writes) does not skip it, because this member would then differ
 // from the others for ever. It publishes nothing any more, aborts snapshots and
 // has its group fail. Nor does one whose group has ended apply anything: nobody is
 // told of it any more.
@@ -76,13 +76,23 @@ func (m *machine) Save(point any, w io.Writer, stop <-chan struct{}) error {
 
 // Restore implements [replica.Machine]. It ends every watch that has not yet
 // been told what the snapshot skips.
+//
+// It returns no error for a snapshot that cannot be read, for which the raft library would
+// end the process: the machine halts, and its member stops. The library then believes that
+// the state is that of the snapshot, but nothing asks for it any more; the snapshot is on
+// the disk, for a process that can read it.
 func (m *machine) Restore(r io.Reader, stop <-chan struct{}) error {
+	if m.halted != nil {
+		return nil
+	}
 	s, err := readSnapshot(m.g.id, r, stop)
 	if errors.Is(err, errStopped) {
 		return replica.ErrSnapshotStopped
 	}
 	if err != nil {
-		return err
+		m.halted = fmt.Errorf("group %v: %w", m.g.id, err)
+		m.g.fail(m.halted)
+		return nil
 	}
 	m.s = s
 	m.g.publishSnapshot(&published{state: s.freeze()})

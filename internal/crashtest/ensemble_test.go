@@ -166,12 +166,12 @@ func (e *ensemble) keep(p *process, floor coord.ZXID) {
 
 // hold has p open a session, and returns its key, or "".
 func (e *ensemble) hold(p *process, key string) string {
-	a, err := p.call(request{Op: opSession, Path: key, Timeout: sessionTimeout})
+	a, err := p.call(request{Op: opSession, Path: key, Timeout: p.cfg.SessionTimeout})
 	if err != nil {
 		return ""
 	}
-	if a.Timeout != sessionTimeout {
-		e.l.violate("session %s was granted %v, want %v", key, a.Timeout, sessionTimeout)
+	if a.Timeout != p.cfg.SessionTimeout {
+		e.l.violate("session %s was granted %v, want %v", key, a.Timeout, p.cfg.SessionTimeout)
 	}
 	e.l.openSession(key, a.ID, a.Timeout)
 	e.mu.Lock()
@@ -354,7 +354,7 @@ func (e *ensemble) awaitDead(rng *rand.Rand, o *observation) {
 				return
 			}
 		}
-		if time.Since(began) > sessionTimeout+expiryBound {
+		if time.Since(began) > e.cfgs[0].SessionTimeout+expiryBound {
 			return
 		}
 		<-tick.C

@@ -287,6 +287,10 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		st := m.c.Status()
 		p.Status = &st
 		return nil
+	case opVersions:
+		return m.versions(ctx, p)
+	case opActivate:
+		return m.c.ActivateVersion(ctx, coord.FormatVersion(r.Delta)) //nolint:gosec // 1 or 2
 	case opState:
 		return nil // answer adds it
 	case opSession:
@@ -333,6 +337,17 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		return nil
 	}
 	return fmt.Errorf("crashtest: unknown request %q", r.Op)
+}
+
+// versions tells which format versions the members read.
+func (m *member) versions(ctx context.Context, p *reply) error {
+	v, err := m.c.Versions(ctx)
+	p.Value, p.Newest = int64(v.Active), map[string]uint64{}
+	for _, of := range v.Members {
+		p.Newest[of.Member.String()] = uint64(of.Newest)
+		err = errors.Join(err, of.Err)
+	}
+	return err
 }
 
 // pause asks the session's context all the time, and returns when the process was

@@ -76,6 +76,9 @@ const (
 	opSpace    = "space"  // the disk has Delta bytes left; a negative number ends that
 	opPoint    = "point"  // the process is killed at the failpoint Data, when it was spared there Delta times
 
+	opVersions = "versions" // of the format that the members read
+	opActivate = "activate" // the format version Delta
+
 	opHold    = "hold"    // the lock at Path, as Key
 	opStill   = "still"   // whether Key is held
 	opGuard   = "guard"   // sets Path to Data if Key is held
@@ -142,6 +145,7 @@ type reply struct {
 	Digest   string             `json:"digest,omitempty"` // with ZXID
 	Nodes    []node             `json:"nodes,omitempty"`
 	Status   *coord.Status      `json:"status,omitempty"`
+	Newest   map[string]uint64  `json:"newest,omitempty"` // format version that a member reads, by its id
 	ID       coord.SessionID    `json:"id,omitempty"`
 	State    coord.SessionState `json:"state,omitempty"` // of the request's session
 	Timeout  time.Duration      `json:"timeout,omitempty"`

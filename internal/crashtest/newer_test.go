@@ -1,0 +1,71 @@
+package crashtest_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"coord/internal/overlay"
+)
+
+// newerBinary makes this binary into one that knows a version of the format more.
+const newerBinary = `# The next version of the format.
+
+--- formatversion.go
+@@
+-	formatVersion = 2
++	formatVersion = 3
+`
+
+// TestDirectoryOfANewerBinary starts this binary where one has run that knows a later
+// version of the format: it says so, and the process lives on. Nothing is harmed, so that
+// the newer binary goes on with all that it had.
+func TestDirectoryOfANewerBinary(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds another binary")
+	}
+	newer := buildNewer(t)
+	for meets, n := range map[string]int{"log entry": 5, "snapshot": 150} {
+		t.Run(meets, func(t *testing.T) {
+			t.Parallel()
+			cfg := soloConfig(filepath.Join(t.TempDir(), "member"))
+			cfg.command = running(newer)
+			p := mustBegin(t, cfg)
+			p.write(t, 1, n)
+			p.wantAll(t, n)
+
+			cfg.command = nil
+			said, silently := startTooOld(t, &cfg, filepath.Join(t.TempDir(), "too-old.log"))
+			if silently {
+				t.Error("the process ended, and with it whatever else it did")
+			}
+			wantWords(t, said, meets, "newer than this binary", "version 3, this binary knows 1 to 2", "start this member with a newer one")
+
+			cfg.command = running(newer)
+			mustBegin(t, cfg).wantAll(t, n)
+		})
+	}
+}
+
+// buildNewer builds the member of a later version.
+func buildNewer(tb testing.TB) string {
+	tb.Helper()
+	dir, root := tb.TempDir(), filepath.Join("..", "..")
+	patch, err := overlay.Parse("newer", []byte(newerBinary))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	o := overlay.New(dir)
+	if err := o.Apply(root, patch); err != nil {
+		tb.Fatal(err)
+	}
+	list, err := o.Write()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	binary := filepath.Join(dir, "newer.test")
+	if _, err := run(tb, root, "go", "test", "-c", "-overlay", list, "-o", binary, "./internal/crashtest"); err != nil {
+		tb.Fatal(fmt.Errorf("build: %w", err))
+	}
+	return binary
+}
