@@ -241,22 +241,9 @@ func (e *encoder) request(r *request) {
 	case requestWithdraw:
 		e.uint(r.claim)
 	case requestExpire:
-		e.array(len(r.expiries))
-		for _, x := range r.expiries {
-			e.array(3)
-			e.uint(uint64(x.session))
-			e.uint(x.generation)
-			e.uint(x.touched)
-		}
+		e.expiries(r.expiries)
 	case requestReap:
-		e.array(len(r.reaps))
-		for _, x := range r.reaps {
-			e.array(4)
-			e.string(x.path)
-			e.uint(uint64(x.czxid))
-			e.uint(uint64(x.mzxid))
-			e.int(int64(x.cversion))
-		}
+		e.reaps(r.reaps)
 	case requestSetUser:
 		e.array(2)
 		e.string(r.user.name)
@@ -309,17 +296,9 @@ func (d *decoder) request(r *request, single []op) {
 	case requestWithdraw:
 		r.claim = d.uint()
 	case requestExpire:
-		r.expiries = make([]expiry, d.list(maxExpiries, leastExpiry))
-		for i := range r.expiries {
-			d.array(3)
-			r.expiries[i] = expiry{SessionID(d.uint()), d.uint(), d.uint()}
-		}
+		r.expiries = d.expiries()
 	case requestReap:
-		r.reaps = make([]reap, d.list(maxExpiries, leastReap))
-		for i := range r.reaps {
-			d.array(4)
-			r.reaps[i] = reap{d.string(), ZXID(d.uint()), ZXID(d.uint()), d.int32()}
-		}
+		r.reaps = d.reaps()
 	case requestSetUser:
 		d.array(2)
 		r.user = &user{name: d.string(), hash: conceal(d.string())}
@@ -338,6 +317,45 @@ func (d *decoder) request(r *request, single []op) {
 	default:
 		d.fail("request kind %d", r.kind)
 	}
+}
+
+func (e *encoder) expiries(list []expiry) {
+	e.array(len(list))
+	for _, x := range list {
+		e.array(3)
+		e.uint(uint64(x.session))
+		e.uint(x.generation)
+		e.uint(x.touched)
+	}
+}
+
+func (d *decoder) expiries() []expiry {
+	list := make([]expiry, d.list(maxExpiries, leastExpiry))
+	for i := range list {
+		d.array(3)
+		list[i] = expiry{SessionID(d.uint()), d.uint(), d.uint()}
+	}
+	return list
+}
+
+func (e *encoder) reaps(list []reap) {
+	e.array(len(list))
+	for _, x := range list {
+		e.array(4)
+		e.string(x.path)
+		e.uint(uint64(x.czxid))
+		e.uint(uint64(x.mzxid))
+		e.int(int64(x.cversion))
+	}
+}
+
+func (d *decoder) reaps() []reap {
+	list := make([]reap, d.list(maxExpiries, leastReap))
+	for i := range list {
+		d.array(4)
+		list[i] = reap{d.string(), ZXID(d.uint()), ZXID(d.uint()), d.int32()}
+	}
+	return list
 }
 
 func (e *encoder) template(t *template) {

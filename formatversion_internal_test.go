@@ -97,7 +97,7 @@ func TestProposerRefusesWhatTheVersionHasNot(t *testing.T) {
 	if len(left) != 2 || left[0] != now || left[1] != activates {
 		t.Errorf("%d requests are left, want the two that version 1 has or that raise it", len(left))
 	}
-	if !later.isDone() || later.err != error(ErrUnimplemented) || now.isDone() || activates.isDone() {
+	if !later.isDone() || !errors.Is(later.err, ErrUnimplemented) || now.isDone() || activates.isDone() {
 		t.Errorf("the request of a later version: done %t, %v, want %v", later.isDone(), later.err, ErrUnimplemented)
 	}
 }

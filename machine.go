@@ -92,7 +92,7 @@ func (m *machine) Restore(r io.Reader, stop <-chan struct{}) error {
 	if err != nil {
 		m.halted = fmt.Errorf("group %v: %w", m.g.id, err)
 		m.g.fail(m.halted)
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	m.s = s
 	m.g.publishSnapshot(&published{state: s.freeze()})

@@ -25,6 +25,7 @@ type model struct {
 	timeMS   int64
 	maxData  int
 	ttl      bool
+	format   FormatVersion
 
 	enforce       bool // hard quotas
 	maxEphemerals int  // of a session
@@ -80,7 +81,7 @@ type modelMember struct {
 func newModel(timeMS int64, maxData int, members map[MemberID]*modelMember) *model {
 	m := &model{
 		nodes: map[string]*modelNode{}, sessions: map[SessionID]*modelSession{}, members: members, users: map[string]ZXID{}, rules: map[string]ACLTemplate{},
-		timeMS: timeMS, maxData: maxData, ttl: true, enforce: true, maxEphemerals: 3,
+		timeMS: timeMS, maxData: maxData, ttl: true, format: oldestFormat, enforce: true, maxEphemerals: 3,
 	}
 	world := func(p Perm) []ACL { return []ACL{{p, ID{"world", "anyone"}}} }
 	for path, perms := range map[string]Perm{"/": 31, "/zookeeper": 31, "/zookeeper/quota": 31, "/zookeeper/config": 1} {
@@ -338,6 +339,12 @@ func (m *model) request(id MemberID, r *request) result {
 		default:
 			m.maxData, m.ttl = int(to.maxDataBytes), to.ttlNodes
 		}
+	case requestActivate:
+		m.zxid++
+		if r.identities != nil {
+			return result{zxid: m.zxid, code: -102}
+		}
+		m.format = max(m.format, r.version)
 	case requestOpenSession:
 		m.zxid++
 		timeout := min(max(r.timeoutMS, 1000), 60_000)
@@ -870,6 +877,9 @@ func (m *model) put(r *request, path string, data []byte, acl []ACL) *modelNode 
 
 // difference compares everything that clients can see with the core's state.
 func (m *model) difference(s *state) string {
+	if m.format != s.version {
+		return fmt.Sprintf("version %d is in force, want %d", s.version, m.format)
+	}
 	if m.zxid != s.zxid || m.timeMS != s.timeMS {
 		return fmt.Sprintf("zxid %v and time %d, want %v and %d", s.zxid, s.timeMS, m.zxid, m.timeMS)
 	}

@@ -79,7 +79,7 @@ func newGenerator(tb testing.TB, seed uint64) *generator {
 	tb.Helper()
 	g := &generator{t: tb, r: rand.New(rand.NewPCG(seed, 1)), s: newState(rootGroup), codes: map[Code]int{}, clock: 1_000_000}
 	init := &initCommand{
-		version: formatVersion, ensemble: "model", timeMS: g.clock,
+		version: oldestFormat, ensemble: "model", timeMS: g.clock,
 		settings: settings{
 			maxDataBytes: 64, minSessionTimeoutMS: 1000, maxSessionTimeoutMS: 60_000, ttlNodes: true, defaultACL: OpenACL(),
 			enforceQuotas: true, maxEphemerals: 3,
@@ -127,8 +127,12 @@ func (g *generator) step() {
 
 func (g *generator) apply(cmd *command) effects {
 	g.t.Helper()
+	version := FormatVersion(formatVersion)
+	if cmd.init != nil {
+		version = cmd.init.version
+	}
 	e := newEncoder()
-	e.command(cmd, formatVersion)
+	e.command(cmd, version)
 	entry := bytes.Clone(e.buf.Bytes())
 	g.log = append(g.log, entry)
 	decoded, err := decodeCommand(entry)
@@ -296,6 +300,11 @@ func (g *generator) request() request {
 		}
 	case n < 12:
 		g.resumption(&r)
+	case n < 13 && g.one(8):
+		r.kind, r.version = requestActivate, FormatVersion(1+g.r.IntN(formatVersion))
+		if !g.one(4) {
+			r.identities = nil
+		}
 	case n < 13 && g.one(4):
 		set := g.s.settings
 		set.maxDataBytes = int64(64 - g.r.IntN(5)*g.r.IntN(2))

@@ -280,4 +280,3 @@ func unpack(tb testing.TB, dir string, archive []byte) {
 		}
 	}
 }
-
