@@ -76,6 +76,9 @@
 //	G18  A process that was paused for too long learns that from whatever it asks
 //	     its session first, and that call proposes nothing.
 //	G19  A resumed handle reads nothing older than the handle before it.
+//	G20  Members of this binary and of the one before make one ensemble, and each can
+//	     go back to the other until [Coordinator.ActivateVersion] was called. A binary
+//	     that cannot read what is there says so, and changes nothing.
 //
 // Not promised: that two members see a write at the same moment (use
 // [Linearizable]); that a process which was paused in the middle of a step stops

@@ -110,9 +110,7 @@ const activateOp = "activateVersion"
 
 func (c *Coordinator) activateVersion(ctx context.Context, version FormatVersion) error {
 	refuse := func(err error, format string, args ...any) error {
-		op := &OpError{Op: activateOp, Err: err, Detail: fmt.Sprintf(format, args...)}
-		c.auditResult(actActivate, op, auditVersion(version))
-		return op
+		return &OpError{Op: activateOp, Err: err, Detail: fmt.Sprintf(format, args...)}
 	}
 	if version < oldestFormat || version > formatVersion {
 		return refuse(ErrBadArguments, "version %d is not among those that this binary reads, %d to %d", version, oldestFormat, formatVersion)
@@ -134,7 +132,9 @@ func (c *Coordinator) activateVersion(ctx context.Context, version FormatVersion
 		return err
 	}
 	if lacking := v.lacking(version); lacking != "" {
-		return refuse(ErrVersionRefused, "version %d: %s", version, lacking)
+		err := refuse(ErrVersionRefused, "version %d: %s", version, lacking)
+		c.auditResult(actActivate, err, auditVersion(version))
+		return err
 	}
 	return c.govern(ctx, request{kind: requestActivate, version: version})
 }

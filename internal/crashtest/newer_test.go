@@ -17,10 +17,10 @@ const newerBinary = `# The next version of the format.
 +	formatVersion = 3
 `
 
-// TestDirectoryOfANewerBinary starts this binary where one has run that knows a later
+// TestG20NewerDirectoriesAreRefused starts this binary where one has run that knows a later
 // version of the format: it says so, and the process lives on. Nothing is harmed, so that
 // the newer binary goes on with all that it had.
-func TestDirectoryOfANewerBinary(t *testing.T) {
+func TestG20NewerDirectoriesAreRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds another binary")
 	}

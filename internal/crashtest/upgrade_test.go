@@ -20,7 +20,7 @@ import (
 // olderCommit is the last whose binary knows version 1 of the format and no other.
 const olderCommit = "ba7c15ed6de1a12731c6cb8d1919e2dde7f39a8d"
 
-// TestUpgrade has an ensemble of members of an older binary become one of this binary,
+// TestG20UpgradeMemberByMember has an ensemble of members of an older binary become one of this binary,
 // member by member and with a step back, under load, and activates the version that
 // the older one does not know. Then one member is started with the older binary, which
 // has to refuse and to say why, and to leave the others alone.
@@ -28,7 +28,7 @@ const olderCommit = "ba7c15ed6de1a12731c6cb8d1919e2dde7f39a8d"
 // The checkers hold all of it against what was promised: nothing that was acknowledged
 // is lost, no digest differs between the binaries, and no session ends whose process
 // goes on.
-func TestUpgrade(t *testing.T) {
+func TestG20UpgradeMemberByMember(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds another binary")
 	}
@@ -170,7 +170,7 @@ func (u *upgrade) awaitSnapshots(i, n int) {
 
 // wantTooOld starts a member that is down with the older binary, which cannot follow:
 // it meets something that it cannot read. That binary ends at a snapshot as the raft
-// library does, so the word is in its log then; see TestDirectoryOfANewerBinary for this one.
+// library does, so the word is in its log then; see TestG20NewerDirectoriesAreRefused for this one.
 func (u *upgrade) wantTooOld(i int, meets string) {
 	u.t.Helper()
 	cfg := u.cfgs[i]
