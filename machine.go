@@ -83,7 +83,7 @@ func (m *machine) Save(point any, w io.Writer, stop <-chan struct{}) error {
 // the disk, for a process that can read it.
 func (m *machine) Restore(r io.Reader, stop <-chan struct{}) error {
 	if m.halted != nil {
-		return nil
+		return nil //nolint:nilerr // the group has failed with it
 	}
 	s, err := readSnapshot(m.g.id, r, stop)
 	if errors.Is(err, errStopped) {
@@ -92,7 +92,7 @@ func (m *machine) Restore(r io.Reader, stop <-chan struct{}) error {
 	if err != nil {
 		m.halted = fmt.Errorf("group %v: %w", m.g.id, err)
 		m.g.fail(m.halted)
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	m.s = s
 	m.g.publishSnapshot(&published{state: s.freeze()})

@@ -38,6 +38,8 @@ type ensemble struct {
 	history *history
 	cfgs    []memberConfig
 
+	patience time.Duration // how long to wait for the sessions of the dead to end
+
 	wg sync.WaitGroup // the keepers
 
 	mu     sync.Mutex
@@ -56,7 +58,7 @@ func newEnsemble(tb testing.TB, dir string, n int) *ensemble {
 	l := newLedger(out)
 	e := &ensemble{
 		t: tb, dir: dir, l: l, grants: &grants{now: l.now}, items: &items{all: map[uint64]*item{}}, history: newHistory(l.now),
-		holds: map[string]string{}, tally: map[string]int{},
+		holds: map[string]string{}, tally: map[string]int{}, patience: sessionTimeout + expiryBound,
 	}
 	tb.Cleanup(func() {
 		e.l.flush()
@@ -354,7 +356,7 @@ func (e *ensemble) awaitDead(rng *rand.Rand, o *observation) {
 				return
 			}
 		}
-		if time.Since(began) > e.cfgs[0].SessionTimeout+expiryBound {
+		if time.Since(began) > e.patience {
 			return
 		}
 		<-tick.C
