@@ -106,7 +106,9 @@ func TestGoldenFilesAreComplete(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		known := map[string]bool{"result.bin": true, "snapshot.bin": true, "member-status.bin": true}
+		known := map[string]bool{
+			"result.bin": true, "snapshot.bin": true, "log.bin": true, "log.txt": true, "member-status.bin": true,
+		}
 		switch version {
 		case 1:
 			known["snapshot-empty.bin"], known["member-hello.bin"] = true, true

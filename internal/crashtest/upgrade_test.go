@@ -17,8 +17,10 @@ import (
 	"time"
 )
 
-// olderCommit is the last whose binary knows version 1 of the format and no other.
-const olderCommit = "ba7c15ed6de1a12731c6cb8d1919e2dde7f39a8d"
+// olderCommit has a binary that knows version 1 of the format and no other. Those before
+// commit 7d4bd12 would not do: while the version was provisional, they applied resumes of
+// external sessions otherwise (ADR 14), so that their states would differ.
+const olderCommit = "00abb4a5e3a6685e69fae103fbba15d4bcd3bfa8"
 
 // TestG20UpgradeMemberByMember has an ensemble of members of an older binary become one of this binary,
 // member by member and with a step back, under load, and activates the version that
