@@ -156,7 +156,7 @@ func (d *disk) initialMembers() []MemberID {
 
 // startGroup starts this member's replica of a group.
 func (d *disk) startGroup(host replica.Host, g GroupID, m *machine) error {
-	return host.StartGroup(replica.GroupID(g), m)
+	return host.StartGroup(replica.GroupID(g), m, replica.Bootstrap)
 }
 
 // note writes down how far the log was applied, so that a log that ends earlier

@@ -3,6 +3,7 @@ package coord
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -210,11 +211,21 @@ func (h *scriptedHost) ReadIndex(ctx context.Context, _ replica.GroupID) error {
 	return nil
 }
 
-func (h *scriptedHost) StartGroup(replica.GroupID, replica.Machine) error         { return nil }
+func (h *scriptedHost) SetMembers(map[replica.MemberID]string) error              { return nil }
 func (h *scriptedHost) StopGroup(context.Context, replica.GroupID) error          { return nil }
 func (h *scriptedHost) Role(replica.GroupID) replica.Role                         { return h.m.g.currentRole() }
 func (h *scriptedHost) Snapshot(context.Context, replica.GroupID) (uint64, error) { return 0, nil }
 func (h *scriptedHost) Close() error                                              { return nil }
+
+func (h *scriptedHost) StartGroup(replica.GroupID, replica.Machine, replica.First) error { return nil }
+
+func (h *scriptedHost) Membership(context.Context, replica.GroupID) (replica.Membership, error) {
+	return replica.Membership{}, errors.ErrUnsupported
+}
+
+func (h *scriptedHost) ChangeMember(context.Context, replica.GroupID, uint64, replica.MemberID, replica.Standing) error {
+	return errors.ErrUnsupported
+}
 
 func (h *scriptedHost) TransferLeadership(context.Context, replica.GroupID, replica.MemberID) error {
 	return nil

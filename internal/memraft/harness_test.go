@@ -149,7 +149,7 @@ func (e *ensemble) startWith(id replica.MemberID, m *recorder) {
 	if err != nil {
 		e.t.Fatalf("Open(%d) = %v", id, err)
 	}
-	if err := h.StartGroup(group, m); err != nil {
+	if err := h.StartGroup(group, m, replica.Bootstrap); err != nil {
 		e.t.Fatalf("StartGroup of member %d = %v", id, err)
 	}
 	e.hosts[id], e.machines[id] = h, m

@@ -82,7 +82,7 @@ func (n *Net) Open(cfg Config) (*Host, error) {
 }
 
 // StartGroup implements [replica.Host].
-func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
+func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.First) error {
 	if g == 0 || m == nil {
 		return errors.New("memraft: a group needs an id and a machine")
 	}
@@ -216,3 +216,23 @@ func (h *Host) runRoles() {
 		}
 	}
 }
+
+// Membership implements [replica.Host].
+func (h *Host) Membership(ctx context.Context, g replica.GroupID) (replica.Membership, error) {
+	if err := h.ReadIndex(ctx, g); err != nil {
+		return replica.Membership{}, err
+	}
+	m := replica.Membership{Members: map[replica.MemberID]replica.Standing{}}
+	for _, id := range h.cfg.Members {
+		m.Members[id] = replica.Voting
+	}
+	return m, nil
+}
+
+// ChangeMember implements [replica.Host].
+func (h *Host) ChangeMember(ctx context.Context, g replica.GroupID, change uint64, id replica.MemberID, to replica.Standing) error {
+	return errors.ErrUnsupported
+}
+
+// SetMembers implements [replica.Host].
+func (h *Host) SetMembers(addrs map[replica.MemberID]string) error { return nil }

@@ -37,10 +37,10 @@ func TestRefusals(t *testing.T) {
 		refused("Snapshot of no group", err, replica.ErrNoGroup)
 
 		m := &recorder{}
-		if err := h.StartGroup(group, m); err != nil {
+		if err := h.StartGroup(group, m, replica.Bootstrap); err != nil {
 			t.Fatal(err)
 		}
-		if h.StartGroup(group, m) == nil || h.StartGroup(0, m) == nil || h.TransferLeadership(ctx, group, 0) == nil {
+		if h.StartGroup(group, m, replica.Bootstrap) == nil || h.StartGroup(0, m, replica.Bootstrap) == nil || h.TransferLeadership(ctx, group, 0) == nil {
 			t.Error("what makes no sense was done")
 		}
 		if _, err := net.Open(memraft.Config{Member: 1, Members: members}); err == nil {
@@ -143,7 +143,7 @@ func TestRestoreIsCutShort(t *testing.T) {
 		}
 		m := &recorder{onRestore: func(stop <-chan struct{}) error { <-stop; return replica.ErrSnapshotStopped }}
 		result := make(chan error, 1)
-		go func() { result <- h.StartGroup(group, m) }()
+		go func() { result <- h.StartGroup(group, m, replica.Bootstrap) }()
 		sleep(time.Second)
 		if err := h.Propose(t.Context(), group, make([]byte, 8)); !errors.Is(err, replica.ErrNotReady) {
 			t.Errorf("Propose while restoring = %v", err)
@@ -173,7 +173,7 @@ func TestStopAndStart(t *testing.T) {
 				t.Fatal("the machine of a stopped group was called")
 			}
 			e.machines[1] = &recorder{}
-			if err := e.hosts[1].StartGroup(group, e.machines[1]); err != nil {
+			if err := e.hosts[1].StartGroup(group, e.machines[1], replica.Bootstrap); err != nil {
 				t.Fatal(err)
 			}
 			e.propose(1, 20+i)
@@ -219,7 +219,7 @@ func TestOnRoleAndClose(t *testing.T) {
 			mu.Lock()
 			closed[id] = true
 			mu.Unlock()
-			if err := h.StartGroup(2, &recorder{}); !errors.Is(err, replica.ErrClosed) {
+			if err := h.StartGroup(2, &recorder{}, replica.Bootstrap); !errors.Is(err, replica.ErrClosed) {
 				t.Errorf("StartGroup after Close = %v", err)
 			}
 		}

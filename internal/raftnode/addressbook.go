@@ -2,7 +2,6 @@ package raftnode
 
 import (
 	"fmt"
-	"maps"
 	"sync/atomic"
 
 	"github.com/lni/dragonboat/v4/config"
@@ -47,15 +46,9 @@ var (
 	_ raftio.INodeRegistry       = (*addressBook)(nil)
 )
 
-func newAddressBook(target func(replica.MemberID, string) string, known ...map[replica.MemberID]string) *addressBook {
+func newAddressBook(target func(replica.MemberID, string) string, known map[replica.MemberID]string) *addressBook {
 	b := &addressBook{target: target}
-	pages := make(map[replica.MemberID]*page)
-	for _, m := range known {
-		for id, addr := range m {
-			pages[id] = b.newPage(id, addr)
-		}
-	}
-	b.pages.Store(&pages)
+	b.replace(known)
 	return b
 }
 
@@ -70,17 +63,13 @@ func (b *addressBook) newPage(id replica.MemberID, addr string) *page {
 	return p
 }
 
-// set enters or replaces a member's address.
-func (b *addressBook) set(id replica.MemberID, addr string) {
-	p := b.newPage(id, addr)
-	for {
-		old := b.pages.Load()
-		pages := maps.Clone(*old)
-		pages[id] = p
-		if b.pages.CompareAndSwap(old, &pages) {
-			return
-		}
+// replace makes addrs all that is known.
+func (b *addressBook) replace(addrs map[replica.MemberID]string) {
+	pages := make(map[replica.MemberID]*page, len(addrs))
+	for id, addr := range addrs {
+		pages[id] = b.newPage(id, addr)
 	}
+	b.pages.Store(&pages)
 }
 
 // addrOf returns a member's address, and whether there is such a member.

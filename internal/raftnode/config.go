@@ -73,14 +73,11 @@ type Config struct {
 	// Listen is what to listen on. Default: Addr.
 	Listen string
 
-	// Members are the voters that a group starts with the first time it is
-	// started anywhere, this member included, and their addresses. It must name
-	// the same members on all of them.
+	// Members are the voters that a group is bootstrapped with, this member included,
+	// and their addresses. It must name the same members on all of them. A member that
+	// joins every group it runs needs none. It is also where members are until
+	// [Host.SetMembers] says otherwise.
 	Members map[replica.MemberID]string
-
-	// Observers are further members whose addresses are known. They do not
-	// vote and are not part of a group's first members.
-	Observers map[replica.MemberID]string
 
 	Tick           time.Duration // the unit of raft time, whole milliseconds; DefaultTick
 	ElectionTicks  uint64        // silence after which an election starts; DefaultElectionTicks
@@ -173,7 +170,6 @@ func withDefaults(c Config) Config {
 	c.MemtableBytes = cmp.Or(c.MemtableBytes, DefaultMemtableBytes)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Members = maps.Clone(c.Members)
-	c.Observers = maps.Clone(c.Observers)
 	return c
 }
 
@@ -199,7 +195,7 @@ func (c *Config) validate() error {
 	if err := c.validListen(); err != nil {
 		wrong("Config.Listen: %w", err)
 	}
-	if _, ok := c.Members[c.Member]; !ok {
+	if _, ok := c.Members[c.Member]; !ok && len(c.Members) > 0 {
 		wrong("Config.Members lacks member %d, which is this one", c.Member)
 	}
 	for id, addr := range c.Members {
@@ -208,17 +204,6 @@ func (c *Config) validate() error {
 		}
 		if err := c.validAddress(addr); err != nil {
 			wrong("Config.Members: member %d: %w", id, err)
-		}
-		if _, twice := c.Observers[id]; twice {
-			wrong("member %d is in Config.Members and in Config.Observers", id)
-		}
-	}
-	for id, addr := range c.Observers {
-		if id == 0 {
-			wrong("Config.Observers names member 0")
-		}
-		if err := c.validAddress(addr); err != nil {
-			wrong("Config.Observers: member %d: %w", id, err)
 		}
 	}
 	if c.Tick < time.Millisecond || c.Tick%time.Millisecond != 0 {
@@ -296,12 +281,12 @@ func (c *Config) newBook() *addressBook {
 	if c.Net != nil || c.libraryTransport {
 		target = byAddress
 	}
-	return newAddressBook(target, c.Observers, c.Members)
+	return newAddressBook(target, c.Members)
 }
 
 // nodeHostConfig returns the library's configuration of the whole host. A nil
 // transport means the library's own.
-func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener, transport config.TransportFactory, fuse *fuse) config.NodeHostConfig {
+func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListener, transport config.TransportFactory, logs *logFactory) config.NodeHostConfig {
 	logDB := config.GetTinyMemLogDBConfig()
 	logDB.Shards = c.LogShards
 	logDB.KVWriteBufferSize = c.MemtableBytes
@@ -338,7 +323,7 @@ func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListen
 		below = vfs.Default
 	}
 	nhc.Expert.FS = &snapshotFS{FS: below, log: c.Logger, points: c.Failpoints}
-	nhc.Expert.LogDBFactory = &logFactory{fs: c.FS, fuse: fuse, points: c.Failpoints}
+	nhc.Expert.LogDBFactory = logs
 	if !raftdir.OnDisk(c.FS) {
 		nhc.Expert.LogDB.KVWriteBufferSize = tanBufferBytes
 	}
@@ -346,10 +331,12 @@ func (c *Config) nodeHostConfig(book *addressBook, roles raftio.IRaftEventListen
 }
 
 // replicaConfig returns the library's configuration of one group's replica.
-func (c *Config) replicaConfig(g replica.GroupID) config.Config {
+func (c *Config) replicaConfig(g replica.GroupID, joined bool) config.Config {
 	return config.Config{
 		ShardID:   uint64(g),
 		ReplicaID: uint64(c.Member),
+		// What it began as, for ever: see StartGroup.
+		IsNonVoting: joined,
 		// Both from the first day and on every member: a leader without a
 		// quorum must notice, a member that was away must not depose a leader
 		// when it returns, and members that disagree about PreVote end each

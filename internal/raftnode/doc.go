@@ -11,7 +11,7 @@
 //	})
 //	…
 //	defer host.Close()
-//	err = host.StartGroup(1, machine)
+//	err = host.StartGroup(1, machine, replica.Bootstrap)
 //	err = host.Propose(ctx, 1, command)
 //
 // A member's replica of a group has the member's id, and the group's id is the

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/client"
+	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/statemachine"
 
 	"coord/internal/failpoint"
@@ -42,6 +45,10 @@ type group struct {
 	// library has been told, and must not take itself for one that succeeded.
 	moving sync.Mutex
 
+	// life ends with that of the Host, or when the machine is unloaded.
+	life context.Context
+	end  context.CancelFunc
+
 	unloadOnce sync.Once
 	unloaded   chan struct{} // closed when the machine will not be called again
 }
@@ -67,7 +74,17 @@ func (gr *group) is(p phase) bool { return phase(gr.phase.Load()) == p }
 // given that a mark does not vouch for. Marking before the library's record
 // would condemn a group that lost nothing; marking after the start would leave
 // a replica that may have voted unprotected.
-func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
+//
+// A replica that never ran here starts as first says. Whether it joined is kept by
+// the log, in the record that starts it, and so is known ever after: one that joined
+// is told to the library as not voting at each start, also when it has been promoted
+// since. The log says that it was, and the library ends the process when it reads
+// there that a member which votes was added as one that does not.
+//
+// A replica that was removed from its group is refused with [ErrRemoved], as soon as
+// this member knows. One that learns of it only from its log stops, and
+// Config.OnRemoved is told.
+func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.First) error {
 	if g == 0 || m == nil {
 		return errors.New("raftnode: a group needs an id and a machine")
 	}
@@ -76,6 +93,7 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
 	}
 	h.starts.Add(1)
 	gr := &group{id: g, session: h.nh.GetNoOPSession(uint64(g)), unloaded: make(chan struct{})}
+	gr.life, gr.end = context.WithCancel(h.life)
 	h.gate.RUnlock()
 	defer h.starts.Done()
 
@@ -88,7 +106,7 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
 	h.mu.Unlock()
 	h.roles.admit(g)
 
-	if err := h.startReplica(gr, m); err != nil {
+	if err := h.startReplica(gr, m, first); err != nil {
 		h.unloaded(gr)
 		return fmt.Errorf("raftnode: start group %d: %w", g, err)
 	}
@@ -107,19 +125,15 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine) error {
 // since loading may take long and Close must be able to cut it short: the
 // library checks under its own lock that it is not closed, and then waits on
 // nothing that Close takes away.
-func (h *Host) startReplica(gr *group, m replica.Machine) (err error) {
+func (h *Host) startReplica(gr *group, m replica.Machine, first replica.First) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicError(r)
 		}
 	}()
-	restart, err := h.hasLived(gr.id)
+	o, err := h.origin(gr.id, first)
 	if err != nil {
 		return err
-	}
-	members := h.cfg.initialMembers()
-	if restart {
-		members = nil
 	}
 	create := func(uint64, uint64) statemachine.IConcurrentStateMachine {
 		if h.cfg.MarkInitialised != nil && !h.cfg.Initialised(gr.id) {
@@ -134,7 +148,7 @@ func (h *Host) startReplica(gr *group, m replica.Machine) (err error) {
 	return h.untilUnloaded(func() error {
 		h.fuse.starting.Add(1)
 		defer h.fuse.starting.Add(-1)
-		return h.nh.StartConcurrentReplica(members, false, create, h.cfg.replicaConfig(gr.id))
+		return h.nh.StartConcurrentReplica(o.members, o.join, create, h.cfg.replicaConfig(gr.id, o.joined))
 	})
 }
 
@@ -150,22 +164,39 @@ func (h *Host) mark(g replica.GroupID) error {
 	return err
 }
 
-// hasLived reports whether the log knows the replica.
-func (h *Host) hasLived(g replica.GroupID) (bool, error) {
+// An origin is what the library is told about where a replica comes from.
+type origin struct {
+	members map[uint64]string // of a bootstrap
+	join    bool              // this is the first start of one that joins
+	joined  bool              // it joined, now or at its first start
+}
+
+// origin says how a replica is to be started: as the log remembers, or as first says
+// if the log does not know it.
+func (h *Host) origin(g replica.GroupID, first replica.First) (origin, error) {
 	if !h.enter() {
-		return false, replica.ErrClosed
+		return origin{}, replica.ErrClosed
 	}
 	defer h.gate.RUnlock()
 	// A replica restarted without its bootstrap record is a panic, so ask.
-	if h.nh.HasNodeInfo(uint64(g), uint64(h.cfg.Member)) {
-		return true, nil
-	}
-	if h.cfg.Initialised != nil && h.cfg.Initialised(g) {
-		return false, fmt.Errorf("%w: the log of group %d is gone from %s, where member %d has kept it before; "+
+	record, err := h.logs.made.GetBootstrapInfo(uint64(g), uint64(h.cfg.Member))
+	switch {
+	case err == nil:
+		return origin{joined: record.Join}, nil
+	case !errors.Is(err, raftio.ErrNoBootstrapInfo):
+		return origin{}, err
+	case h.cfg.Initialised != nil && h.cfg.Initialised(g):
+		return origin{}, fmt.Errorf("%w: the log of group %d is gone from %s, where member %d has kept it before; "+
 			"if it cannot be brought back, remove the member and add a new one under a new id",
 			ErrLogGone, g, h.cfg.Dir, h.cfg.Member)
+	case first == replica.Join:
+		return origin{join: true, joined: true}, nil
 	}
-	return false, nil
+	if _, ok := h.cfg.Members[h.cfg.Member]; !ok {
+		return origin{}, fmt.Errorf("member %d is not among Config.Members %d, with which groups start",
+			h.cfg.Member, slices.Sorted(maps.Keys(h.cfg.Members)))
+	}
+	return origin{members: h.cfg.initialMembers()}, nil
 }
 
 // How long, and how often, StartGroup asks a library that is still unloading
@@ -208,6 +239,7 @@ func (h *Host) unloaded(gr *group) {
 			h.roles.dismiss(gr.id)
 		}
 		h.mu.Unlock()
+		gr.end()
 		close(gr.unloaded)
 	})
 }

@@ -65,7 +65,7 @@ func TestLostLogIsNotBootstrappedAgain(t *testing.T) {
 
 	e.cfgs[0].FS = vfs.NewMem() // the disk is another one
 	e.openHost(0)
-	err := e.hosts[0].StartGroup(1, new(counter))
+	err := e.hosts[0].StartGroup(1, new(counter), replica.Bootstrap)
 	wantErr(t, "StartGroup without its log", err, raftnode.ErrLogGone)
 	if err != nil && !strings.Contains(err.Error(), cfgs[0].Dir) {
 		t.Errorf("%v does not name the directory", err)
@@ -80,7 +80,7 @@ func TestLostLogIsNotBootstrappedAgain(t *testing.T) {
 func TestCrashBeforeMark(t *testing.T) {
 	m := marks{fail: errors.New("no space left")}
 	e := open(t, inMemory(1, withMarks(&m)))
-	err := e.hosts[0].StartGroup(1, new(counter))
+	err := e.hosts[0].StartGroup(1, new(counter), replica.Bootstrap)
 	wantErr(t, "StartGroup that cannot mark", err, m.fail)
 	wantErr(t, "Propose after it", e.hosts[0].Propose(t.Context(), 1, nil), replica.ErrNoGroup)
 	e.closeHost(0)
@@ -101,7 +101,7 @@ func TestCrashBeforeMark(t *testing.T) {
 func TestMarkTriedAgain(t *testing.T) {
 	m := marks{fail: errors.New("no space left")}
 	e := open(t, inMemory(1, withMarks(&m)))
-	wantErr(t, "StartGroup that cannot mark", e.hosts[0].StartGroup(1, new(counter)), m.fail)
+	wantErr(t, "StartGroup that cannot mark", e.hosts[0].StartGroup(1, new(counter), replica.Bootstrap), m.fail)
 	m.fail = nil
 	e.start(0, 1)
 	e.propose(0, 1, "x")
@@ -133,11 +133,11 @@ func TestStopAndStartGroup(t *testing.T) {
 
 func TestStartGroupTwice(t *testing.T) {
 	e := open(t, inMemory(1), 1)
-	if err := e.hosts[0].StartGroup(1, new(counter)); err == nil {
+	if err := e.hosts[0].StartGroup(1, new(counter), replica.Bootstrap); err == nil {
 		t.Error("StartGroup of a running group succeeded")
 	}
 	e.propose(0, 1, "x")
-	if err := e.hosts[0].StartGroup(0, new(counter)); err == nil {
+	if err := e.hosts[0].StartGroup(0, new(counter), replica.Bootstrap); err == nil {
 		t.Error("StartGroup(0) succeeded")
 	}
 	wantErr(t, "StopGroup of no group", e.hosts[0].StopGroup(t.Context(), 9), replica.ErrNoGroup)
@@ -148,7 +148,7 @@ func TestStopGroupWaitsForMachine(t *testing.T) {
 	e := open(t, inMemory(1))
 	release := make(chan struct{})
 	m := &blocker{entered: make(chan struct{}, 1), release: release}
-	if err := e.hosts[0].StartGroup(1, m); err != nil {
+	if err := e.hosts[0].StartGroup(1, m, replica.Bootstrap); err != nil {
 		t.Fatal(err)
 	}
 	proposed := make(chan error, 1)
@@ -220,7 +220,7 @@ func TestCloseTwiceAndConcurrently(t *testing.T) {
 		t.Errorf("Close once more = %v", err)
 	}
 	ctx := t.Context()
-	wantErr(t, "StartGroup", h.StartGroup(3, new(counter)), replica.ErrClosed)
+	wantErr(t, "StartGroup", h.StartGroup(3, new(counter), replica.Bootstrap), replica.ErrClosed)
 	wantErr(t, "StopGroup", h.StopGroup(ctx, 1), replica.ErrClosed)
 	wantErr(t, "Propose", h.Propose(ctx, 1, nil), replica.ErrClosed)
 	wantErr(t, "ReadIndex", h.ReadIndex(ctx, 1), replica.ErrClosed)

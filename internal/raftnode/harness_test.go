@@ -292,9 +292,18 @@ func (e *ensemble) startWith(i int, g replica.GroupID, m *counter) {
 		e.machines[g] = make([]*counter, len(e.hosts))
 	}
 	e.machines[g][i] = m
-	if err := e.hosts[i].StartGroup(g, m); err != nil {
+	if err := e.hosts[i].StartGroup(g, m, replica.Bootstrap); err != nil {
 		e.tb.Fatalf("StartGroup(%d) on member %d: %v", g, i+1, err)
 	}
+}
+
+// addrs returns where the members are.
+func (e *ensemble) addrs() map[replica.MemberID]string {
+	addrs := make(map[replica.MemberID]string)
+	for _, c := range e.cfgs {
+		addrs[c.Member] = c.Addr
+	}
+	return addrs
 }
 
 func (e *ensemble) close() {

@@ -23,6 +23,7 @@ type Host struct {
 	peers   *peernet.Net // nil if the member is on another network
 	roles   *roles
 	fuse    *fuse
+	logs    *logFactory
 	log     *slog.Logger
 	detach  func() // from the library's log
 	release func() // of the claim on cfg.Dir
@@ -34,7 +35,12 @@ type Host struct {
 	gate   sync.RWMutex
 	closed bool // guarded by gate
 
-	starts sync.WaitGroup // StartGroup calls; Add only under gate while not closed
+	// life ends when Close is called, before it takes anything away. Add of the two
+	// below only under gate while not closed.
+	life    context.Context
+	end     context.CancelFunc
+	starts  sync.WaitGroup // StartGroup calls
+	lookups sync.WaitGroup // calls of the library that wait for life; before it is closed
 
 	mu     sync.RWMutex
 	groups map[replica.GroupID]*group // guarded by mu
@@ -74,11 +80,14 @@ func Open(cfg Config) (*Host, error) {
 		groups:  make(map[replica.GroupID]*group),
 		ended:   make(chan struct{}),
 	}
+	h.life, h.end = context.WithCancel(context.Background())
 	h.fuse = newFuse(h.log, cfg.OnFailure)
 	h.book.closed = h.fuse.release
+	h.logs = &logFactory{fs: cfg.FS, fuse: h.fuse, points: cfg.Failpoints}
 	h.detach = library.attach(cfg.Logger)
 	h.dropped = library.dropped.Load()
-	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers), h.fuse)); err != nil {
+	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers), h.logs)); err != nil {
+		h.end()
 		h.detach()
 		h.release()
 		return nil, err
@@ -102,6 +111,8 @@ func (h *Host) Close() error {
 		h.gate.Lock()
 		h.closed = true
 		h.gate.Unlock()
+		h.end()
+		h.lookups.Wait()
 		if h.cfg.Net != nil {
 			h.cfg.Net.Serve(h.cfg.Addr, nil)
 		}
@@ -127,19 +138,6 @@ func (h *Host) closeLibrary() (err error) {
 		}
 	}()
 	h.nh.Close()
-	return nil
-}
-
-// SetAddress tells where a member can be reached from now on. It says nothing
-// about which groups the member is part of.
-func (h *Host) SetAddress(id replica.MemberID, addr string) error {
-	if id == 0 {
-		return errors.New("raftnode: member 0 has no address")
-	}
-	if err := h.cfg.validAddress(addr); err != nil {
-		return fmt.Errorf("raftnode: member %d: %w", id, err)
-	}
-	h.book.set(id, addr)
 	return nil
 }
 

@@ -21,6 +21,10 @@ type logFactory struct {
 	fs     vfs.FS // of Config; nil is the disk
 	fuse   *fuse
 	points *failpoint.Set
+
+	// made is what Create returned. The library says only whether it has a record of
+	// how a replica began, and not what that says.
+	made raftio.ILogDB
 }
 
 var _ config.LogDBFactory = (*logFactory)(nil)
@@ -68,7 +72,8 @@ func (f *logFactory) Create(nhc config.NodeHostConfig, busy config.LogDBCallback
 	if err != nil {
 		return nil, err
 	}
-	return &fusedLog{ILogDB: db, fuse: f.fuse, points: f.points}, nil
+	f.made = &fusedLog{ILogDB: db, fuse: f.fuse, points: f.points}
+	return f.made, nil
 }
 
 // A fusedLog is a log database whose failures blow the fuse instead of ending the

@@ -45,7 +45,7 @@ func TestEveryPanicOfTheConstructorIsAnError(t *testing.T) {
 	defer library.attach(cfg.Logger)()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			nhc := cfg.nodeHostConfig(cfg.newBook(), newRoles(nil), panics{tt.how}, newFuse(cfg.Logger, nil))
+			nhc := cfg.nodeHostConfig(cfg.newBook(), newRoles(nil), panics{tt.how}, &logFactory{fs: cfg.FS, fuse: newFuse(cfg.Logger, nil)})
 			nh, err := newNodeHost(&cfg, nhc)
 			if nh != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("newNodeHost = %v, %v, want an error that says %q", nh, err, tt.want)
@@ -79,7 +79,7 @@ func TestMemberUUID(t *testing.T) {
 
 // Nothing that peers say can change the book, and asking costs no memory.
 func TestAddressBook(t *testing.T) {
-	b := newAddressBook(byAddress, map[replica.MemberID]string{1: "n1"}, map[replica.MemberID]string{2: "n2"})
+	b := newAddressBook(byAddress, map[replica.MemberID]string{1: "n1", 2: "n2"})
 	b.Add(1, 1, "evil")
 	b.Add(1, 9, memberUUID("x", 9))
 	b.Remove(1, 2)
@@ -92,10 +92,13 @@ func TestAddressBook(t *testing.T) {
 	if _, _, err := b.Resolve(1, 9); err == nil {
 		t.Error("Resolve of an unknown member succeeded")
 	}
-	b.set(1, "moved")
+	b.replace(map[replica.MemberID]string{1: "moved"})
 	addr, key, _ := b.Resolve(5, 1)
 	if addr != "moved" || key != "moved-1" {
-		t.Errorf("Resolve after set = %q, %q, want moved, moved-1", addr, key)
+		t.Errorf("Resolve after replace = %q, %q, want moved, moved-1", addr, key)
+	}
+	if _, _, err := b.Resolve(1, 2); err == nil {
+		t.Error("Resolve of a member that was left out succeeded")
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _, _ = b.Resolve(1, 1) }); n != 0 {
 		t.Errorf("Resolve allocates %v times", n)

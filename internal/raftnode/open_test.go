@@ -81,9 +81,8 @@ func TestOpenRefusesBadConfig(t *testing.T) {
 		{"no directory", func(c *raftnode.Config) { c.Dir = "" }, "Dir"},
 		{"no address", func(c *raftnode.Config) { c.Addr = "" }, "Addr"},
 		{"not among the members", func(c *raftnode.Config) { c.Member = 9 }, "lacks member 9"},
-		{"member and observer", func(c *raftnode.Config) {
-			c.Observers = map[replica.MemberID]string{2: "n2"}
-		}, "Observers"},
+		{"member 0", func(c *raftnode.Config) { c.Members[0] = "n0" }, "names member 0"},
+		{"a member nowhere", func(c *raftnode.Config) { c.Members[2] = "" }, "Config.Members: member 2"},
 		{"tick too fine", func(c *raftnode.Config) { c.Tick = 1500 * time.Microsecond }, "Tick"},
 		{"election before heartbeat", func(c *raftnode.Config) { c.ElectionTicks = 4 }, "ElectionTicks"},
 		{"error-injecting file system", func(c *raftnode.Config) {

@@ -84,15 +84,15 @@ func TestAddressChangeOverTLS(t *testing.T) {
 	e.cfgs[moved].Addr, e.cfgs[moved].Listen = addr, addr
 	e.openHost(moved)
 	for i, h := range e.hosts {
-		if err := h.SetAddress(replica.MemberID(moved+1), addr); err != nil {
-			t.Errorf("SetAddress on member %d: %v", i+1, err)
+		if err := h.SetMembers(e.addrs()); err != nil {
+			t.Errorf("SetMembers on member %d: %v", i+1, err)
 		}
 	}
 	e.start(moved, 1)
 	e.propose(moved, 1, "y")
 	e.converge(1)
-	if err := e.hosts[0].SetAddress(1, "300.1.1.1:7000"); err == nil {
-		t.Error("SetAddress to nowhere succeeded")
+	if err := e.hosts[0].SetMembers(map[replica.MemberID]string{1: "300.1.1.1:7000"}); err == nil {
+		t.Error("SetMembers with one nowhere succeeded")
 	}
 }
 

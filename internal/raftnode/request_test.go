@@ -235,16 +235,19 @@ func TestAddressChange(t *testing.T) {
 	e.cfgs[moved].Addr = "elsewhere"
 	e.openHost(moved)
 	for i, h := range e.hosts {
-		if err := h.SetAddress(replica.MemberID(moved+1), "elsewhere"); err != nil {
-			t.Errorf("SetAddress on member %d: %v", i+1, err)
+		if err := h.SetMembers(e.addrs()); err != nil {
+			t.Errorf("SetMembers on member %d: %v", i+1, err)
 		}
 	}
 	e.start(moved, 1)
 	e.propose(moved, 1, "y")
 	e.read(moved, 1)
 	e.converge(1)
-	if err := e.hosts[0].SetAddress(1, ""); err == nil {
-		t.Error("SetAddress to nowhere succeeded")
+	if err := e.hosts[0].SetMembers(map[replica.MemberID]string{0: "n0"}); err == nil {
+		t.Error("SetMembers with member 0 succeeded")
+	}
+	if err := e.hosts[0].SetMembers(map[replica.MemberID]string{1: ""}); err == nil {
+		t.Error("SetMembers with one nowhere succeeded")
 	}
 }
 

@@ -137,7 +137,7 @@ func TestRestoreIsCutShort(t *testing.T) {
 				return replica.ErrSnapshotStopped
 			}}
 			result := make(chan error, 1)
-			go func() { result <- e.hosts[0].StartGroup(1, m) }()
+			go func() { result <- e.hosts[0].StartGroup(1, m, replica.Bootstrap) }()
 			<-restoring
 			wantErr(t, "Propose while restoring", e.hosts[0].Propose(t.Context(), 1, nil), replica.ErrNotReady)
 			if how == "Close" {

@@ -23,6 +23,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -55,6 +56,11 @@ var (
 
 	// ErrNoGroup says that the host runs no such group.
 	ErrNoGroup = errors.New("no such group on this member")
+
+	// ErrMembershipChanged says that a change of members was not made, because
+	// others were made since the membership that it follows, or because the group
+	// has one under way.
+	ErrMembershipChanged = errors.New("membership has changed")
 
 	// ErrSnapshotAborted is returned by Machine.Save to give up a snapshot
 	// without any harm: the log is simply not compacted.
@@ -99,13 +105,82 @@ type Role struct {
 	Term   uint64
 }
 
+// A Standing is what a member counts for in the raft of one group.
+type Standing uint8
+
+const (
+	// Gone members are not part of the group. One that was removed is never let in
+	// again under its id.
+	Gone Standing = iota
+	// Voting members elect leaders and make up the quorum.
+	Voting
+	// Learning members are sent the log and do not count. Members that are added to
+	// a running group begin like that.
+	Learning
+)
+
+func (s Standing) String() string {
+	switch s {
+	case Gone:
+		return "gone"
+	case Voting:
+		return "voting"
+	case Learning:
+		return "learning"
+	}
+	return fmt.Sprintf("standing %d", uint8(s))
+}
+
+// A Membership says who is part of a group.
+type Membership struct {
+	// Change tells one membership from those before. It grows.
+	Change  uint64
+	Members map[MemberID]Standing // Voting and Learning
+	Removed map[MemberID]bool
+}
+
+// Allows returns nil if a member can be given another standing in one step, and
+// otherwise why it cannot, whatever its group is doing.
+func (m Membership) Allows(id MemberID, to Standing) error {
+	was := m.Members[id]
+	voters := 0
+	for _, s := range m.Members {
+		if s == Voting {
+			voters++
+		}
+	}
+	switch {
+	case id == 0:
+		return errors.New("there is no member 0")
+	case m.Removed[id]:
+		return fmt.Errorf("member %d was removed", id)
+	case to == Gone && was == Voting && voters == 1:
+		return fmt.Errorf("member %d is the last that votes", id)
+	case to == Gone, was == Gone && to == Learning, was == Learning && to == Voting:
+		return nil
+	}
+	return fmt.Errorf("member %d cannot go from %v to %v", id, was, to)
+}
+
+// A First says how a replica comes to be that never ran on this member.
+type First uint8
+
+const (
+	// Bootstrap makes it one of the first members, which all start alike.
+	Bootstrap First = iota
+	// Join makes it an empty one that waits until the group's members, to whom it
+	// was or will be added as Learning, send it the log.
+	Join
+)
+
 // A Host runs this member's replicas of any number of groups. All methods may
 // be called concurrently.
 type Host interface {
 	// StartGroup starts this member's replica of g and returns without waiting
 	// for other members. The Machine is empty; before anything is proposed the
 	// host restores the newest snapshot into it and applies the log behind it.
-	StartGroup(g GroupID, m Machine) error
+	// first matters only if the replica never ran here.
+	StartGroup(g GroupID, m Machine, first First) error
 
 	// StopGroup stops this member's replica of g and waits until its Machine
 	// is not called any more.
@@ -127,6 +202,20 @@ type Host interface {
 	// TransferLeadership asks that to lead g. It is a request: nothing says
 	// whether it will be met but a later change of Role.
 	TransferLeadership(ctx context.Context, g GroupID, to MemberID) error
+
+	// Membership returns who was part of g at a moment after the call began.
+	Membership(ctx context.Context, g GroupID) (Membership, error)
+
+	// ChangeMember gives a member another standing, if the membership is still the one
+	// whose Change is given: ErrMembershipChanged says that it is not, or that it cannot
+	// be changed now. Only these changes are possible: Gone to Learning, Learning to
+	// Voting, and anything to Gone, but not of the last one that votes. After
+	// ErrUnknownOutcome, Membership tells.
+	ChangeMember(ctx context.Context, g GroupID, change uint64, id MemberID, to Standing) error
+
+	// SetMembers replaces what the host knows of where members are. Messages to and
+	// from others are dropped. It says nothing of who is part of which group.
+	SetMembers(addrs map[MemberID]string) error
 
 	// Snapshot has the local replica of g save its state and compact its log,
 	// and returns the index of the state saved.
