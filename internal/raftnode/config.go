@@ -104,6 +104,19 @@ type Config struct {
 	Initialised     func(replica.GroupID) bool
 	MarkInitialised func(replica.GroupID) error
 
+	// Removed reports whether MarkRemoved was ever called for a group in Dir, and so
+	// whether this member was removed from it. MarkRemoved must have written that down
+	// durably when it returns. Both are nil or none is: without them a later Host on
+	// Dir notices it again, when it has read the log.
+	Removed     func(replica.GroupID) bool
+	MarkRemoved func(replica.GroupID) error
+
+	// OnRemoved is called when this member has learnt from the log that it was removed
+	// from a group. Its replica stops by itself, and StartGroup refuses to start it
+	// again. It is called at most once for a group, on a goroutine of its own, never
+	// after Close has returned. It must not call Close, which waits for it.
+	OnRemoved func(replica.GroupID)
+
 	// Logger gets what the raft library says, see the package comment. It should name
 	// this member.
 	// Default: nothing is logged.
@@ -214,6 +227,9 @@ func (c *Config) validate() error {
 	}
 	if (c.Initialised == nil) != (c.MarkInitialised == nil) {
 		wrong("Config.Initialised and Config.MarkInitialised go together")
+	}
+	if (c.Removed == nil) != (c.MarkRemoved == nil) {
+		wrong("Config.Removed and Config.MarkRemoved go together")
 	}
 	// With the library's own error-injecting file system its workers swallow
 	// the panics that end a process on a real disk, and the member lives on as

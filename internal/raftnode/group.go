@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -22,6 +23,10 @@ import (
 // ErrLogGone says that a replica has lived in a directory which knows nothing
 // of it any more. It must not start there again under its old member id.
 var ErrLogGone = errors.New("the log is gone")
+
+// ErrRemoved says that this member was removed from a group. It never comes back
+// under its id.
+var ErrRemoved = errors.New("member was removed")
 
 // A phase is where a group is in its life: starting, running, stopping, in
 // this order. A group whose start failed, or whose machine was unloaded, is
@@ -97,15 +102,9 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.Fi
 	h.gate.RUnlock()
 	defer h.starts.Done()
 
-	h.mu.Lock()
-	if h.groups[g] != nil {
-		h.mu.Unlock()
-		return fmt.Errorf("raftnode: group %d runs already", g)
+	if err := h.admit(gr); err != nil {
+		return err
 	}
-	h.groups[g] = gr
-	h.mu.Unlock()
-	h.roles.admit(g)
-
 	if err := h.startReplica(gr, m, first); err != nil {
 		h.unloaded(gr)
 		return fmt.Errorf("raftnode: start group %d: %w", g, err)
@@ -118,6 +117,22 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.Fi
 		return replica.ErrClosed
 	}
 	h.gate.RUnlock()
+	return nil
+}
+
+// admit makes room for a group that is going to be started.
+func (h *Host) admit(gr *group) error {
+	marked := h.cfg.Removed != nil && h.cfg.Removed(gr.id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if marked || h.removed[gr.id] {
+		return fmt.Errorf("raftnode: start group %d: %w: member %d is not part of it any more", gr.id, ErrRemoved, h.cfg.Member)
+	}
+	if h.groups[gr.id] != nil {
+		return fmt.Errorf("raftnode: group %d runs already", gr.id)
+	}
+	h.groups[gr.id] = gr
+	h.roles.admit(gr.id)
 	return nil
 }
 
@@ -143,7 +158,7 @@ func (h *Host) startReplica(gr *group, m replica.Machine, first replica.First) (
 				panic(fmt.Errorf("mark the group as initialised: %w", err))
 			}
 		}
-		return &machine{group: gr.id, user: m, log: h.log, points: h.cfg.Failpoints, unloaded: func() { h.unloaded(gr) }}
+		return &machine{group: gr.id, user: m, log: h.log, points: h.cfg.Failpoints, unloaded: func() { h.letGo(gr) }}
 	}
 	return h.untilUnloaded(func() error {
 		h.fuse.starting.Add(1)
@@ -228,6 +243,33 @@ func (h *Host) untilUnloaded(start func() error) error {
 	}
 }
 
+// letGo is called when the library has let go of a machine. Unless this member has
+// asked for that, it was removed from the group: the library stops a replica by itself
+// for no other reason.
+func (h *Host) letGo(gr *group) {
+	if !gr.is(stopping) && h.life.Err() == nil {
+		h.mu.Lock()
+		h.removed[gr.id] = true
+		h.mu.Unlock()
+		// Close waits for the workers after the library is closed, and so after this.
+		h.workers.Go(func() { h.reportRemoval(gr.id) })
+	}
+	h.unloaded(gr)
+}
+
+// reportRemoval is the goroutine that writes a removal down and tells of it.
+func (h *Host) reportRemoval(g replica.GroupID) {
+	if h.cfg.MarkRemoved != nil {
+		if err := h.cfg.MarkRemoved(g); err != nil {
+			// It will be noticed again when the group is started the next time.
+			h.log.Warn("removal not written down", slog.Uint64("group", uint64(g)), slog.Any("err", err))
+		}
+	}
+	if h.cfg.OnRemoved != nil {
+		h.cfg.OnRemoved(g)
+	}
+}
+
 // unloaded strikes off a group whose machine will not be called again, because
 // it was stopped, because it was removed from the group, or because it could
 // not start.
@@ -257,9 +299,11 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 		return replica.ErrNoGroup
 	}
 	gr.moving.Lock()
+	// Before the library can let go of the machine, which would be a removal otherwise.
+	was := gr.phase.Swap(int32(stopping))
 	err := h.nh.StopShard(uint64(g))
-	if err == nil {
-		gr.phase.Store(int32(stopping))
+	if err != nil {
+		gr.phase.Store(was)
 	}
 	gr.moving.Unlock()
 	h.gate.RUnlock()

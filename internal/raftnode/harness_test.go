@@ -292,7 +292,11 @@ func (e *ensemble) startWith(i int, g replica.GroupID, m *counter) {
 		e.machines[g] = make([]*counter, len(e.hosts))
 	}
 	e.machines[g][i] = m
-	if err := e.hosts[i].StartGroup(g, m, replica.Bootstrap); err != nil {
+	first := replica.Bootstrap
+	if len(e.cfgs[i].Members) == 0 {
+		first = replica.Join
+	}
+	if err := e.hosts[i].StartGroup(g, m, first); err != nil {
 		e.tb.Fatalf("StartGroup(%d) on member %d: %v", g, i+1, err)
 	}
 }

@@ -42,13 +42,14 @@ type Host struct {
 	starts  sync.WaitGroup // StartGroup calls
 	lookups sync.WaitGroup // calls of the library that wait for life; before it is closed
 
-	mu     sync.RWMutex
-	groups map[replica.GroupID]*group // guarded by mu
+	mu      sync.RWMutex
+	groups  map[replica.GroupID]*group // guarded by mu
+	removed map[replica.GroupID]bool   // guarded by mu; those that this member was removed from since Open
 
 	closeOnce sync.Once
 	closeErr  error
 	ended     chan struct{}  // closed when the library is closed
-	workers   sync.WaitGroup // roles.run
+	workers   sync.WaitGroup // roles.run, reportRemoval
 }
 
 var _ replica.Host = (*Host)(nil)
@@ -78,6 +79,7 @@ func Open(cfg Config) (*Host, error) {
 		log:     cfg.Logger,
 		release: release,
 		groups:  make(map[replica.GroupID]*group),
+		removed: make(map[replica.GroupID]bool),
 		ended:   make(chan struct{}),
 	}
 	h.life, h.end = context.WithCancel(context.Background())
