@@ -97,6 +97,7 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		Tick: t.tick, ElectionTicks: t.electionTicks, HeartbeatTicks: t.heartbeatTicks,
 		SnapshotEntries: cfg.SnapshotEntries, CompactionOverhead: max(cfg.SnapshotEntries/10, 1),
 		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
+		Removed: d.dir.Removed, MarkRemoved: d.dir.MarkRemoved,
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
 		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Refused: c.auditPeer, Serve: c.serve,
 		Failpoints: d.memory.Failpoints, OnFailure: c.root.fail,

@@ -131,9 +131,9 @@ func (h *Host) requestChange(gr *group, change uint64, id replica.MemberID, to r
 		return h.nh.RequestAddNonVoting(g, member, uuid, change, timeout)
 	case replica.Voting:
 		return h.nh.RequestAddReplica(g, member, uuid, change, timeout)
-	default:
-		return h.nh.RequestDeleteReplica(g, member, change, timeout)
+	case replica.Gone:
 	}
+	return h.nh.RequestDeleteReplica(g, member, change, timeout)
 }
 
 // droppedChange explains why the local raft did not even append a change: nobody

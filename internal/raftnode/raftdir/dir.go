@@ -1,6 +1,7 @@
 package raftdir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +23,17 @@ const raftName = "raft"
 
 // An Identity says whose directory it is to be.
 type Identity struct {
-	Ensemble  string
+	Ensemble string
+
+	// Member may be zero for a process that does not know which member it is: it is
+	// about to join for the first time, or leaves it to the directory. See [Dir.Become].
 	Member    replica.MemberID
 	LogShards uint64 // log databases; fixed for the life of a directory
 
 	// Voters are the initial members of the ensemble with their addresses, as
 	// of the first start of a replica. They are kept for [Dir.CheckVoters] and
-	// otherwise ignored: an ensemble may have grown or moved since.
+	// otherwise ignored: an ensemble may have grown or moved since. A member that
+	// joins names none.
 	Voters map[replica.MemberID]string
 }
 
@@ -37,9 +42,6 @@ func (id Identity) validate() error {
 	var errs []error
 	if id.Ensemble == "" || !utf8.ValidString(id.Ensemble) {
 		errs = append(errs, fmt.Errorf("ensemble name %q: want text", id.Ensemble))
-	}
-	if id.Member == 0 {
-		errs = append(errs, errors.New("member id: want 1 or more"))
 	}
 	if id.LogShards == 0 {
 		errs = append(errs, errors.New("log shards: want 1 or more"))
@@ -143,8 +145,9 @@ func (d *Dir) open(id Identity, hostname string) error {
 		return err
 	}
 	return d.update(func(m *manifest) bool {
-		changed := m.Hostname != hostname
+		changed := m.Hostname != hostname || m.Member == 0 && id.Member != 0
 		m.Hostname = hostname
+		m.Member = cmp.Or(m.Member, id.Member)
 		// No replica has started with the voters of before: they may have been a
 		// mistake.
 		if len(m.Initialised) == 0 && !maps.Equal(m.Voters, id.Voters) {
@@ -198,12 +201,8 @@ func (d *Dir) checkIdentity(id Identity) error {
 			Detail: fmt.Sprintf("it belongs to member %d of ensemble %q, not to ensemble %q", m.Member, m.Ensemble, id.Ensemble),
 			Remedy: remedyOwnDir,
 		}
-	case m.Member != id.Member:
-		return &Error{
-			Kind: ErrWrongMember, Path: d.path, Offset: -1,
-			Detail: fmt.Sprintf("it belongs to member %d of ensemble %q, not to member %d", m.Member, m.Ensemble, id.Member),
-			Remedy: remedyOwnDir,
-		}
+	case id.Member != 0 && m.Member != 0 && m.Member != id.Member:
+		return d.checkMember(id.Member)
 	case m.LogShards != id.LogShards:
 		return &Error{
 			Kind: ErrSettings, Path: d.path, Offset: -1,
@@ -298,6 +297,43 @@ func (d *Dir) CheckVoters(voters map[replica.MemberID]string) error {
 	}
 }
 
+// Member returns the member that the directory belongs to, or 0 if it waits for one.
+func (d *Dir) Member() replica.MemberID { return d.view().Member }
+
+// Become gives the directory to a member, durably, if it belongs to none. A process
+// that joins needs the id of its directory before it knows its own: whoever gives it
+// one gives the same to the same directory, however often it asks. It returns
+// [ErrWrongMember] if the directory belongs to another member.
+func (d *Dir) Become(member replica.MemberID) error {
+	if member == 0 {
+		return errors.New("a data directory cannot belong to member 0")
+	}
+	err := d.update(func(m *manifest) bool {
+		if m.Member != 0 {
+			return false
+		}
+		m.Member = member
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return d.checkMember(member)
+}
+
+// checkMember returns [ErrWrongMember] if the directory belongs to another member.
+func (d *Dir) checkMember(member replica.MemberID) error {
+	m := d.view()
+	if m.Member == member {
+		return nil
+	}
+	return &Error{
+		Kind: ErrWrongMember, Path: d.path, Offset: -1,
+		Detail: fmt.Sprintf("it belongs to member %d of ensemble %q, not to member %d", m.Member, m.Ensemble, member),
+		Remedy: remedyOwnDir,
+	}
+}
+
 // Initialised tells whether this member's replica of g was ever started from
 // here. If it was, it must never be started as new again: raft does not
 // survive a member that forgets what it promised.
@@ -324,11 +360,30 @@ func (d *Dir) MarkInitialised(g replica.GroupID) error {
 // a replica are removed for good, or replaced by an older backup on purpose.
 func (d *Dir) Forget(g replica.GroupID) error {
 	return d.update(func(m *manifest) bool {
-		if !m.Initialised[g] && m.Applied[g] == 0 {
+		if !m.Initialised[g] && m.Applied[g] == 0 && !m.Removed[g] {
 			return false
 		}
 		delete(m.Initialised, g)
 		delete(m.Applied, g)
+		delete(m.Removed, g)
+		return true
+	})
+}
+
+// Removed tells whether [Dir.MarkRemoved] was called for g.
+func (d *Dir) Removed(g replica.GroupID) bool { return d.view().Removed[g] }
+
+// MarkRemoved records durably that the member was removed from g. It never takes part
+// in g again, and must not be started there.
+func (d *Dir) MarkRemoved(g replica.GroupID) error {
+	return d.update(func(m *manifest) bool {
+		if m.Removed[g] {
+			return false
+		}
+		if m.Removed == nil {
+			m.Removed = make(map[replica.GroupID]bool)
+		}
+		m.Removed[g] = true
 		return true
 	})
 }

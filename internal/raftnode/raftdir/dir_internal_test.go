@@ -1,8 +1,8 @@
 package raftdir
 
 import (
-	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -131,8 +131,10 @@ func TestManifestBits(t *testing.T) {
 		Ensemble: "a<b>", Member: 3, ID: "x", LogShards: 2, Hostname: "h",
 		Voters:      map[replica.MemberID]string{3: "c", 4: "d"},
 		Initialised: map[replica.GroupID]bool{1: true}, Applied: map[replica.GroupID]uint64{1: 77},
-		Pins: map[replica.MemberID]string{4: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e"},
-		Seal: &seal{Databases: map[string][]sealedFile{"logdb-0": {{Name: "1.log", End: 5}}}},
+		Pins:    map[replica.MemberID]string{4: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e"},
+		Members: map[replica.MemberID]Member{4: {Addr: "d:1", Directory: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e"}},
+		Removed: map[replica.GroupID]bool{2: true},
+		Seal:    &seal{Databases: map[string][]sealedFile{"logdb-0": {{Name: "1.log", End: 5}}}},
 	})
 	must(t, err)
 	if _, err := decodeManifest("m", data); err != nil {
@@ -153,12 +155,11 @@ func TestManifestBits(t *testing.T) {
 }
 
 func TestManifestVersion(t *testing.T) {
-	body := []byte(`{}`)
-	e := envelope{Version: 3, CRC32C: manifestCRC(3, body), Body: body}
-	data, err := json.Marshal(e)
-	must(t, err)
-	_, err = decodeManifest("m", data)
-	wantKind(t, err, ErrVersion, "version 3", "version 2")
+	for _, version := range []int{firstVersion - 1, manifestVersion + 1} {
+		data := envelopeOf(version, []byte(`{}`))
+		_, err := decodeManifest("m", data)
+		wantKind(t, err, ErrVersion, fmt.Sprintf("version %d", version), "versions 2 to 3")
+	}
 }
 
 func TestManifestLost(t *testing.T) {

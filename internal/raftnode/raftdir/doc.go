@@ -6,14 +6,16 @@
 //	dir/
 //	  LOCK           held while a [Dir] is open
 //	  manifest.json  whose directory it is, what its member has promised, which
-//	                 directories it knows of the others
+//	                 directories it knows of the others, and where they are
 //	  raft/          Dir.NodeHostDir, the library's own
 //
 // The order of a life:
 //
 //	err := raftdir.CheckWorkingDirectory()
 //	d, err := raftdir.Open(nil, dir, raftdir.Identity{…})
+//	… if d.Member() == 0 ask for an id, then d.Become(id)
 //	host, err := dragonboat.NewNodeHost(…d.NodeHostDir(), d.ID()…)
+//	… if d.Removed(g) leave it at that
 //	… if !d.Initialised(g) start the replica as new, then d.MarkInitialised(g)
 //	… otherwise restart it, which fails if its record is gone
 //	… d.Pin(…) before anything of another member is believed

@@ -17,16 +17,20 @@ import (
 
 // The manifest is a JSON file:
 //
-//	{"version": 2, "crc32c": …, "body": { … }}
+//	{"version": 3, "crc32c": …, "body": { … }}
 //
 // crc32c is the Castagnoli checksum of the decimal version, a newline and the
 // compact JSON of the body. The file must be exactly what encodeManifest
 // writes for what it decodes to: JSON readers forgive changed case, unknown
 // and repeated names, all of which a flipped bit can make. A new field
 // therefore needs a new version.
+//
+// A manifest is written in the oldest version that can hold it, so that a program
+// which knows no other opens the directory until something new was written down.
 const (
 	manifestName    = "manifest.json"
-	manifestVersion = 2
+	manifestVersion = 3 // the newest: members that come and go
+	firstVersion    = 2 // the oldest that is read: members that stay
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,6 +54,18 @@ type manifest struct {
 	Applied     map[replica.GroupID]uint64  `json:"applied,omitempty"` // raft index
 	Pins        map[replica.MemberID]string `json:"pins,omitempty"`    // directory ids of other members
 	Seal        *seal                       `json:"seal,omitempty"`    // nil while open and after a crash
+
+	// From version 3 on. There Member is 0 until [Dir.Become].
+	Members map[replica.MemberID]Member `json:"members,omitempty"` // as last noted
+	Removed map[replica.GroupID]bool    `json:"removed,omitempty"` // the groups that the member was removed from
+}
+
+// version returns the oldest version that can hold m.
+func (m manifest) version() int {
+	if m.Member == 0 || len(m.Members) > 0 || len(m.Removed) > 0 {
+		return manifestVersion
+	}
+	return firstVersion
 }
 
 // clone returns a copy that shares nothing with m but its seal, which is
@@ -59,6 +75,8 @@ func (m manifest) clone() manifest {
 	m.Initialised = maps.Clone(m.Initialised)
 	m.Applied = maps.Clone(m.Applied)
 	m.Pins = maps.Clone(m.Pins)
+	m.Members = maps.Clone(m.Members)
+	m.Removed = maps.Clone(m.Removed)
 	return m
 }
 
@@ -73,7 +91,8 @@ func encodeManifest(m manifest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := envelope{Version: manifestVersion, CRC32C: manifestCRC(manifestVersion, body), Body: body}
+	version := m.version()
+	e := envelope{Version: version, CRC32C: manifestCRC(version, body), Body: body}
 	data, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return nil, err
@@ -95,10 +114,10 @@ func decodeManifest(path string, data []byte) (manifest, error) {
 	if sum := manifestCRC(e.Version, body.Bytes()); sum != e.CRC32C {
 		return m, corrupt(path, -1, "the manifest has checksum %08x and says %08x", sum, e.CRC32C)
 	}
-	if e.Version != manifestVersion {
+	if e.Version < firstVersion || e.Version > manifestVersion {
 		return m, &Error{
 			Kind: ErrVersion, Path: path, Offset: -1,
-			Detail: fmt.Sprintf("the manifest has version %d, this program knows version %d", e.Version, manifestVersion),
+			Detail: fmt.Sprintf("the manifest has version %d, this program knows versions %d to %d", e.Version, firstVersion, manifestVersion),
 			Remedy: "start this member with the version of the program that wrote it",
 		}
 	}

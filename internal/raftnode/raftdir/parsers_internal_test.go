@@ -3,6 +3,7 @@ package raftdir
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"hash/crc32"
 	"path/filepath"
@@ -23,10 +24,11 @@ func FuzzManifest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(data, []byte(`{"ensemble":"e","member":1,"id":"i","log_shards":1,"hostname":"h"}`))
-	f.Add([]byte("{}"), []byte(`{"member":-1}`))
-	f.Fuzz(func(t *testing.T, file, body []byte) {
-		for _, b := range [][]byte{file, envelopeOf(body)} {
+	f.Add(data, []byte(`{"ensemble":"e","member":1,"id":"i","log_shards":1,"hostname":"h"}`), 2)
+	f.Add(data, []byte(`{"ensemble":"e","member":0,"id":"i","log_shards":1,"hostname":"h","members":{"7":{"addr":"a:1"}}}`), 3)
+	f.Add([]byte("{}"), []byte(`{"member":-1}`), 3)
+	f.Fuzz(func(t *testing.T, file, body []byte, version int) {
+		for _, b := range [][]byte{file, envelopeOf(version, body)} {
 			m, err := decodeManifest("m", b)
 			if err != nil {
 				if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
@@ -41,20 +43,19 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-func envelopeOf(body []byte) []byte {
-	head := []byte(`{"version":1,"crc32c":`)
-	sum := crc32.Update(crc32.Checksum([]byte("1\n"), castagnoli), castagnoli, body)
-	return append(append(append(head, []byte(uintText(sum))...), []byte(`,"body":`)...), append(body, '}')...)
-}
-
-func uintText(n uint32) string {
-	b := make([]byte, 0, 10)
-	for d := uint32(1_000_000_000); d > 0; d /= 10 {
-		if n >= d || d == 1 {
-			b = append(b, byte('0'+n/d%10))
-		}
+// envelopeOf returns a manifest with the body and the right checksum, laid out as it is
+// written.
+func envelopeOf(version int, body []byte) []byte {
+	compact := new(bytes.Buffer)
+	if json.Compact(compact, body) != nil {
+		compact.Reset()
 	}
-	return string(b)
+	e := envelope{Version: version, CRC32C: manifestCRC(version, compact.Bytes()), Body: compact.Bytes()}
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return body // it is no JSON, and so no envelope's
+	}
+	return append(data, '\n')
 }
 
 // FuzzSnapshotHeader reads arbitrary headers of snapshot files.
