@@ -129,7 +129,8 @@ type Config struct {
 	// which waits for it.
 	OnRole func(replica.GroupID, replica.Role)
 
-	// Net is the network, for tests; of the next four fields it knows Serve.
+	// Net is the network, for tests; of the next seven fields it knows Unknown, Serve
+	// and Strangers.
 	// Default: package peernet; see peernet.Config for what the fields are, who
 	// calls them, and when.
 	Net *memnet.Net
@@ -144,12 +145,20 @@ type Config struct {
 	// checks are enough.
 	Admit func(peernet.Hello) error
 
+	// Unknown gives the reason to refuse a member that is not known, such as that it
+	// was removed. Optional.
+	Unknown func(replica.MemberID) string
+
 	// Refused is told of peers that were refused. Optional.
 	Refused func(member replica.MemberID, from net.Addr, reason string)
 
 	// Serve answers the calls of other members, see [Host.Call]. Default: none
 	// is answered.
 	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
+
+	// Strangers answers a process that is no member and wants to become one, see
+	// [Introduce]. Default: no such is let in.
+	Strangers func(ctx context.Context, from peernet.Hello, method string, body []byte) ([]byte, error)
 
 	// FS holds Dir, for tests. If it has a method OnDisk() bool that returns true,
 	// its paths are those of the disk, and the log database is pebble as without it.
@@ -273,17 +282,19 @@ func (c *Config) newPeers(book *addressBook) (*peernet.Net, error) {
 		TLS:       c.TLS,
 		AddrOf:    book.addrOf,
 		Admit:     c.Admit,
+		Unknown:   c.Unknown,
 		Refused:   c.Refused,
 		Serve:     c.Serve,
+		Strangers: c.Strangers,
 		Logger:    c.Logger,
 	})
 }
 
 // transport returns what carries messages, or nil for the library's own.
-func (c *Config) transport(peers *peernet.Net) config.TransportFactory {
+func (c *Config) transport(peers *peernet.Net, book *addressBook) config.TransportFactory {
 	switch {
 	case c.Net != nil:
-		return c.Net
+		return knownOnly{c.Net, book}
 	case peers != nil:
 		return peers
 	}

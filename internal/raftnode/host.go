@@ -88,16 +88,14 @@ func Open(cfg Config) (*Host, error) {
 	h.logs = &logFactory{fs: cfg.FS, fuse: h.fuse, points: cfg.Failpoints}
 	h.detach = library.attach(cfg.Logger)
 	h.dropped = library.dropped.Load()
-	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers), h.logs)); err != nil {
+	if h.nh, err = newNodeHost(&h.cfg, h.cfg.nodeHostConfig(h.book, h.roles, h.cfg.transport(peers, book), h.logs)); err != nil {
 		h.end()
 		h.detach()
 		h.release()
 		return nil, err
 	}
 	h.fuse.armed.Store(true)
-	if cfg.Net != nil {
-		cfg.Net.Serve(cfg.Addr, cfg.Serve)
-	}
+	h.serveInMemory()
 	if cfg.OnRole != nil {
 		h.workers.Go(h.roles.run)
 	}
@@ -117,6 +115,7 @@ func (h *Host) Close() error {
 		h.lookups.Wait()
 		if h.cfg.Net != nil {
 			h.cfg.Net.Serve(h.cfg.Addr, nil)
+			h.cfg.Net.Welcome(h.cfg.Addr, nil)
 		}
 		h.closeErr = h.closeLibrary()
 		h.fuse.release()
@@ -160,16 +159,6 @@ func (h *Host) Call(ctx context.Context, member replica.MemberID, method string,
 		return nil, replica.ErrClosed
 	}
 	return answer, err
-}
-
-// callInMemory does what Call says on a network for tests, where calls end with
-// ctx and have no limits.
-func (h *Host) callInMemory(ctx context.Context, member replica.MemberID, method string, body []byte) ([]byte, error) {
-	addr, known := h.book.addrOf(member)
-	if !known || h.cfg.Net == nil {
-		return nil, fmt.Errorf("raftnode: call %q: member %d cannot be called", method, member)
-	}
-	return h.cfg.Net.Call(ctx, h.cfg.Addr, h.cfg.Member, addr, method, body)
 }
 
 // Links returns the counters of the connections with other members, or nil on a

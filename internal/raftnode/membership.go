@@ -160,5 +160,8 @@ func (h *Host) SetMembers(addrs map[replica.MemberID]string) error {
 		}
 	}
 	h.book.replace(addrs)
+	if h.peers != nil {
+		h.peers.Refresh()
+	}
 	return nil
 }

@@ -28,8 +28,46 @@ func (n *Net) Serve(addr string, f Serve) {
 // the link between them is cut in either direction, Call returns when ctx ends.
 // Request and answer have the delay of a message each.
 func (n *Net) Call(ctx context.Context, from string, caller replica.MemberID, to, method string, body []byte) ([]byte, error) {
+	serve, err := reach(ctx, n, n.serves, from, to, method)
+	if err != nil {
+		return nil, err
+	}
+	return serve(ctx, caller, method, body)
+}
+
+// A Stranger is what a process that is no member says about itself.
+type Stranger struct{ Ensemble, Directory, Addr string }
+
+// A Welcome answers the calls of strangers.
+type Welcome func(ctx context.Context, from Stranger, method string, body []byte) ([]byte, error)
+
+// Welcome has f answer calls of strangers at addr while it listens. Nil ends that.
+func (n *Net) Welcome(addr string, f Welcome) {
 	n.mu.Lock()
-	serve, listens := n.serves[to], n.endpoints[to] != nil
+	defer n.mu.Unlock()
+	if f == nil {
+		delete(n.welcomes, addr)
+		return
+	}
+	n.welcomes[addr] = f
+}
+
+// Introduce has the member at to answer a call of a process that is no member. It is
+// as Call for the rest.
+func (n *Net) Introduce(ctx context.Context, from Stranger, to, method string, body []byte) ([]byte, error) {
+	welcome, err := reach(ctx, n, n.welcomes, from.Addr, to, method)
+	if err != nil {
+		return nil, err
+	}
+	return welcome(ctx, from, method, body)
+}
+
+// reach waits until a call has arrived, and as long as its answer will be under way,
+// and returns who answers it.
+func reach[F Serve | Welcome](ctx context.Context, n *Net, answerers map[string]F, from, to, method string) (F, error) {
+	n.mu.Lock()
+	answer, answers := answerers[to]
+	listens := n.endpoints[to] != nil
 	there, back := link{from, to}, link{to, from}
 	cut := n.cutLocked(there) || n.cutLocked(back)
 	delay := n.delayLocked(there) + n.delayLocked(back)
@@ -43,7 +81,7 @@ func (n *Net) Call(ctx context.Context, from string, caller replica.MemberID, to
 		return nil, lost()
 	case !listens:
 		return nil, fmt.Errorf("memnet: call %q of %s: nobody is there", method, to)
-	case serve == nil:
+	case !answers:
 		return nil, fmt.Errorf("memnet: call %q of %s: it answers no calls", method, to)
 	}
 	if delay > 0 {
@@ -55,5 +93,5 @@ func (n *Net) Call(ctx context.Context, from string, caller replica.MemberID, to
 			return nil, lost()
 		}
 	}
-	return serve(ctx, caller, method, body)
+	return answer, nil
 }

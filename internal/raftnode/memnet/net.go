@@ -32,6 +32,7 @@ type Net struct {
 	mu        sync.Mutex // a leaf: nothing is called while it is held
 	endpoints map[string]*endpoint
 	serves    map[string]Serve
+	welcomes  map[string]Welcome
 	cut       map[link]bool
 	isolated  map[string]bool
 	paused    map[string]chan struct{} // closed by Resume
@@ -56,6 +57,7 @@ func New() *Net {
 	return &Net{
 		endpoints: make(map[string]*endpoint),
 		serves:    make(map[string]Serve),
+		welcomes:  make(map[string]Welcome),
 		cut:       make(map[link]bool),
 		isolated:  make(map[string]bool),
 		paused:    make(map[string]chan struct{}),

@@ -67,21 +67,36 @@ func parseRequest(b []byte) (request, error) {
 	return r, nil
 }
 
+// validRequest reports what is wrong with a call before it is made.
+func validRequest(method string, body []byte, most int) error {
+	switch {
+	case method == "" || len(method) > MaxMethodBytes:
+		return fmt.Errorf("peernet: method %q is not 1 to %d bytes long", method, MaxMethodBytes)
+	case len(body) > most:
+		return fmt.Errorf("peernet: call %q: a body of %d bytes is longer than %d", method, len(body), most)
+	}
+	return nil
+}
+
 // call does what Net.Call says. Each call has a connection of its own, whose
 // end is the end of the call on both sides.
 func (ep *endpoint) call(ctx context.Context, to replica.MemberID, method string, body []byte) ([]byte, error) {
-	switch {
-	case method == "" || len(method) > MaxMethodBytes:
-		return nil, fmt.Errorf("peernet: method %q is not 1 to %d bytes long", method, MaxMethodBytes)
-	case len(body) > MaxBodyBytes:
-		return nil, fmt.Errorf("peernet: call %q: a body of %d bytes is longer than %d", method, len(body), MaxBodyBytes)
-	case to == ep.net.cfg.Member:
+	if err := validRequest(method, body, MaxBodyBytes); err != nil {
+		return nil, err
+	}
+	if to == ep.net.cfg.Member {
 		return nil, fmt.Errorf("peernet: call %q: member %d is this one", method, to)
 	}
 	addr, known := ep.net.cfg.AddrOf(to)
 	if !known {
 		return nil, fmt.Errorf("peernet: call %q: no member %d is known", method, to)
 	}
+	return ep.callWithin(ctx, to, addr, method, body)
+}
+
+// callWithin makes a call for as long as ctx and the limit of calls allow. Member 0 is
+// whichever is at addr.
+func (ep *endpoint) callWithin(ctx context.Context, to replica.MemberID, addr, method string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, ep.lim.call)
 	defer cancel()
 	answer, err := ep.callAt(ctx, to, addr, method, body)
@@ -89,7 +104,7 @@ func (ep *endpoint) call(ctx context.Context, to replica.MemberID, method string
 	case err == nil:
 		return answer, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("peernet: call %q of member %d: %w", method, to, context.Cause(ctx))
+		return nil, fmt.Errorf("peernet: call %q of %s: %w", method, whom(to), context.Cause(ctx))
 	case ep.ctx.Err() != nil:
 		return nil, ErrClosed
 	}
@@ -161,7 +176,7 @@ func (ep *endpoint) serveCall(w *wire) error {
 	if !ep.work(func() { defer cancel(); w.in.waitEnd() }) {
 		return nil
 	}
-	answer, err := ep.answer(ctx, w.peer.Member, r)
+	answer, err := ep.answer(ctx, w.peer, r)
 	kind := frameAnswer
 	if err != nil {
 		kind, answer = frameError, []byte(cleanReason(err.Error()))
@@ -170,20 +185,26 @@ func (ep *endpoint) serveCall(w *wire) error {
 	return err
 }
 
-// answer asks Config.Serve. What it does wrong is its caller's problem, not
+// answer asks Config.Serve, or Config.Strangers. What it does wrong is its caller's problem, not
 // this member's.
-func (ep *endpoint) answer(ctx context.Context, from replica.MemberID, r request) (answer []byte, err error) {
+func (ep *endpoint) answer(ctx context.Context, from Hello, r request) (answer []byte, err error) {
 	cfg := &ep.net.cfg
 	defer func() {
 		if p := recover(); p != nil {
-			ep.net.log.Error("call of a peer panicked", slog.Uint64("peer", uint64(from)), slog.String("method", r.method), slog.Any("panic", p))
+			ep.net.log.Error("call of a peer panicked", slog.Uint64("peer", uint64(from.Member)), slog.String("method", r.method), slog.Any("panic", p))
 			answer, err = nil, fmt.Errorf("member %d panicked", cfg.Member)
 		}
 	}()
-	if cfg.Serve == nil {
+	switch {
+	case from.Member == 0 && r.method != JoinMethod:
+		return nil, fmt.Errorf("one that is no member may only call %q", JoinMethod)
+	case from.Member == 0:
+		answer, err = cfg.Strangers(ctx, from, r.method, r.body)
+	case cfg.Serve == nil:
 		return nil, fmt.Errorf("member %d answers no calls", cfg.Member)
+	default:
+		answer, err = cfg.Serve(ctx, from.Member, r.method, r.body)
 	}
-	answer, err = cfg.Serve(ctx, from, r.method, r.body)
 	if err == nil && len(answer) > MaxBodyBytes {
 		return nil, fmt.Errorf("the answer of %d bytes is longer than %d", len(answer), MaxBodyBytes)
 	}

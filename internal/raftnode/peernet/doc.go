@@ -19,7 +19,9 @@
 //	N1  nothing that a peer says is believed, and nothing it asks is done, before
 //	    it is known to be a member of this ensemble: the protocol version, the
 //	    ensemble, the member id, the wanted id, with TLS the certificate, and
-//	    Config.Admit all agree, on both ends
+//	    Config.Admit all agree, on both ends; the one exception is a stranger that
+//	    asks to become a member: it gets as far as one small call to
+//	    Config.Strangers, and few do at a time
 //	N2  a refusal reaches the other end with its reason, see [RefusedError]
 //	N3  what arrives is what was sent: each frame has a checksum, with TLS as well
 //	N4  no bytes from outside end the process, hold memory that was not received,
@@ -40,9 +42,10 @@
 //	opening   magic "coord/peer\n"  version u16  kind u8  length u16  body  crc32c u32
 //	frame     kind u8  zero [3]  length u32  crc32c(body) u32  crc32c(the 12 before) u32  body
 //
-// The body of a hello is: purpose u8 (1 raft, 2 snapshot, 3 call), member u64,
-// wanted member u64, then the ensemble, the directory and the address, each
-// with its length u16 before it. That of a refusal is its reason.
+// The body of a hello is: purpose u8 (1 raft, 2 snapshot, 3 call), member u64 (0 if
+// it is none), wanted member u64 (0 if it is not known which), then the ensemble,
+// the directory and the address, each with its length u16 before it. That of a
+// refusal is its reason.
 //
 // The kinds of frames: 1 a batch of raft messages and 2 a chunk of a snapshot,
 // both in the raft library's encoding; 3 the snapshot was kept, empty; 4 the
@@ -51,6 +54,7 @@
 //
 // Raft and snapshot connections carry frames from the dialer; the acceptor
 // answers the last chunk of a snapshot, so that the dialer knows that it was
-// kept. A connection for a call carries a request and its answer. Either end
-// may send a refusal instead of anything else before it closes the connection.
+// kept. A connection for a call carries a request and its answer; one with member 0
+// at an end is for a call. Either end may send a refusal instead of anything else
+// before it closes the connection.
 package peernet

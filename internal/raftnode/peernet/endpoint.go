@@ -35,9 +35,9 @@ type endpoint struct {
 	crowd   crowd
 
 	mu       sync.Mutex
-	closed   bool                      // guarded by mu
-	listener net.Listener              // guarded by mu; nil before Start
-	conns    map[*net.TCPConn]struct{} // guarded by mu
+	closed   bool                 // guarded by mu
+	listener net.Listener         // guarded by mu; nil before Start
+	conns    map[*net.TCPConn]tie // guarded by mu; the zero tie until it is known with whom
 
 	workers sync.WaitGroup // Add only under mu while not closed
 }
@@ -50,7 +50,7 @@ func newEndpoint(n *Net, onBatch raftio.MessageHandler, onChunk raftio.ChunkHand
 		onBatch: onBatch,
 		onChunk: onChunk,
 		lim:     n.lim,
-		conns:   make(map[*net.TCPConn]struct{}),
+		conns:   make(map[*net.TCPConn]tie),
 	}
 	ep.ctx, ep.cancel = context.WithCancelCause(context.Background())
 	ep.pending.total, ep.pending.perIP = ep.lim.pending, ep.lim.pendingPerIP
@@ -122,7 +122,7 @@ func (ep *endpoint) open(raw *net.TCPConn) bool {
 		_ = raw.Close()
 		return false
 	}
-	ep.conns[raw] = struct{}{}
+	ep.conns[raw] = tie{}
 	return true
 }
 
@@ -205,6 +205,10 @@ func (ep *endpoint) serve(raw *net.TCPConn) {
 	}
 	defer ep.crowd.leave(w)
 	if !stayed {
+		return
+	}
+	if !ep.tieAccepted(w) {
+		w.close()
 		return
 	}
 	w.link.succeed()

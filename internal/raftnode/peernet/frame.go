@@ -94,6 +94,7 @@ type frameReader struct {
 	conn     net.Conn // for deadlines
 	r        *bufio.Reader
 	progress time.Duration
+	most     int // bytes of a body; 0 is what its kind allows
 
 	buf    []byte // for frames that do not fit r
 	inside int    // bytes of r that belong to the frame returned last
@@ -126,6 +127,9 @@ func (f *frameReader) next(wait time.Duration) (frameKind, []byte, error) {
 	kind, size, sum, err := parseFrameHead(head)
 	if err != nil {
 		return 0, nil, err
+	}
+	if f.most > 0 && size > f.most {
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d are allowed here", errBadFrame, size, f.most)
 	}
 	body, err := f.body(size)
 	if err != nil {

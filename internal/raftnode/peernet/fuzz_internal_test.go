@@ -20,6 +20,9 @@ func FuzzHello(f *testing.F) {
 		Addr: "a:7000", Purpose: ForCall, Wanted: 2,
 	}
 	f.Add(encodeOpening(helloOpening(hello)))
+	stranger := hello
+	stranger.Member, stranger.Wanted = 0, 0
+	f.Add(encodeOpening(helloOpening(stranger)))
 	longer := helloOpening(hello)
 	longer.body = append(longer.body, 0)
 	f.Add(encodeOpening(longer))

@@ -37,9 +37,19 @@ func (n *Net) introduced(h Hello) error {
 	case h.Wanted != me:
 		return fmt.Errorf("it is looking for member %d, this is member %d", h.Wanted, me)
 	case !known:
-		return fmt.Errorf("member %d knows of no member %d", me, h.Member)
+		return n.unknown(h.Member)
 	}
 	return nil
+}
+
+// unknown is the reason to refuse a member that AddrOf does not know.
+func (n *Net) unknown(id replica.MemberID) error {
+	if n.cfg.Unknown != nil {
+		if why := n.cfg.Unknown(id); why != "" {
+			return errors.New(why)
+		}
+	}
+	return fmt.Errorf("member %d knows of no member %d", n.cfg.Member, id)
 }
 
 // certified reports whether the certificate of a connection is that of a member
@@ -50,7 +60,7 @@ func (n *Net) certified(conn net.Conn, member replica.MemberID, host string) err
 		return nil
 	}
 	if err := n.tls.checkHost(secured.ConnectionState(), host); err != nil {
-		return fmt.Errorf("the certificate of member %d does not fit its address: %w", member, err)
+		return fmt.Errorf("the certificate of %s does not fit its address: %w", nameOf(member), err)
 	}
 	return nil
 }
@@ -92,7 +102,7 @@ func (ep *endpoint) dial(ctx context.Context, to replica.MemberID, addr string, 
 func (ep *endpoint) tryDial(ctx context.Context, l *link, to replica.MemberID, addr string, p Purpose) (*wire, error) {
 	host, err := splitAddress(addr)
 	if err != nil {
-		return nil, fmt.Errorf("peernet: member %d: %w", to, err)
+		return nil, fmt.Errorf("peernet: %s: %w", whom(to), err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -100,16 +110,19 @@ func (ep *endpoint) tryDial(ctx context.Context, l *link, to replica.MemberID, a
 	dialer := net.Dialer{Timeout: ep.lim.dial, KeepAliveConfig: keepAlive, Control: setUserTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("peernet: dial member %d at %s: %w", to, addr, err)
+		return nil, fmt.Errorf("peernet: dial %s at %s: %w", whom(to), addr, err)
 	}
 	raw := conn.(*net.TCPConn)
 	if !ep.open(raw) {
 		return nil, ErrClosed
 	}
 	w, err := ep.greet(ctx, raw, l, to, host, p)
+	if err == nil && to != 0 && !ep.tie(raw, tie{peer: to, addr: addr}) {
+		err = errMoved
+	}
 	if err != nil {
 		ep.forget(raw)
-		return nil, fmt.Errorf("peernet: member %d at %s: %w", to, addr, unaddressed(err))
+		return nil, fmt.Errorf("peernet: %s at %s: %w", whom(to), addr, unaddressed(err))
 	}
 	return w, nil
 }
@@ -190,10 +203,15 @@ func (n *Net) vetAnswer(conn net.Conn, answer opening, to replica.MemberID, host
 	if err != nil {
 		return Hello{}, err
 	}
-	if err := n.introduced(h); err != nil {
+	if to == 0 {
+		err = n.answers(h)
+	} else {
+		err = n.introduced(h)
+	}
+	if err != nil {
 		return h, err
 	}
-	if h.Member != to || h.Purpose != p {
+	if to != 0 && h.Member != to || h.Purpose != p {
 		return h, fmt.Errorf("member %d was dialled for %v and member %d answers for %v", to, p, h.Member, h.Purpose)
 	}
 	if err := n.certified(conn, to, host); err != nil {
@@ -219,9 +237,12 @@ func (ep *endpoint) receive(raw *net.TCPConn) (*wire, bool) {
 		return nil, false
 	}
 	w := newWire(raw, conn, r, h, l, &ep.lim)
-	if !ep.crowd.join(w) {
-		ep.turnAway(raw, conn, h.Member, refuse("it has %d connections for %v already, which is the limit", ep.crowd.max(h.Purpose), h.Purpose))
+	if err := ep.crowd.join(w); err != nil {
+		ep.turnAway(raw, conn, h.Member, err)
 		return nil, false
+	}
+	if h.Member == 0 {
+		w.in.most = requestHeadBytes + len(JoinMethod) + MaxJoinBytes
 	}
 	answer := encodeOpening(helloOpening(ep.net.hello(h.Member, h.Purpose)))
 	// What Admit has taken is not the network's fault.
@@ -299,6 +320,12 @@ func (n *Net) vet(conn net.Conn, r *bufio.Reader) (Hello, *link, error) {
 	h, err := parseHello(o)
 	if err != nil {
 		return Hello{}, nil, &refusal{err.Error()}
+	}
+	if h.Member == 0 {
+		if err := n.welcomes(conn, h); err != nil {
+			return Hello{}, nil, &refusal{err.Error()}
+		}
+		return h, n.links.of(0, In), nil
 	}
 	if err := n.introduced(h); err != nil {
 		return Hello{}, nil, &refusal{err.Error()}

@@ -42,23 +42,28 @@ func (p Purpose) String() string {
 type Hello struct {
 	Version   uint16 // of the protocol
 	Ensemble  string
-	Member    replica.MemberID // who it is
+	Member    replica.MemberID // who it is; 0 for one that is no member
 	Directory string           // the UUID of its data directory
 	Addr      string           // where it says that it can be dialled
 	Purpose   Purpose          // what the dialer wants the connection for
-	Wanted    replica.MemberID // whom it takes the other end for
+	Wanted    replica.MemberID // whom it takes the other end for; 0 if it does not know
 }
 
 // A RefusedError says that one end of a connection does not deal with the
 // other, and why.
 type RefusedError struct {
-	Peer   replica.MemberID // whom this end dialled, or who dialled it
+	Peer   replica.MemberID // whom this end dialled, or who dialled it; 0 if it is not known which member
 	ByPeer bool             // whether it is the peer that refused
 	Reason string           // as the refusing end gave it
 }
 
 func (e *RefusedError) Error() string {
-	if e.ByPeer {
+	switch {
+	case e.Peer == 0 && e.ByPeer:
+		return "peernet: the other end refuses this one: " + e.Reason
+	case e.Peer == 0:
+		return "peernet: refused the other end: " + e.Reason
+	case e.ByPeer:
 		return fmt.Sprintf("peernet: member %d refuses this member: %s", e.Peer, e.Reason)
 	}
 	return fmt.Sprintf("peernet: refused member %d: %s", e.Peer, e.Reason)
@@ -167,8 +172,8 @@ func parseHello(o opening) (Hello, error) {
 		return Hello{}, fmt.Errorf("a hello has %d bytes too many", len(b))
 	case h.Purpose < ForRaft || h.Purpose > ForCall:
 		return Hello{}, fmt.Errorf("a connection for an unknown purpose, %d", h.Purpose)
-	case h.Member == 0 || h.Wanted == 0:
-		return Hello{}, errors.New("a hello names member 0")
+	case (h.Member == 0 || h.Wanted == 0) && h.Purpose != ForCall:
+		return Hello{}, fmt.Errorf("a hello names member 0, for %v", h.Purpose)
 	case h.Ensemble == "" || len(h.Ensemble) > maxEnsembleBytes || !utf8.ValidString(h.Ensemble):
 		return Hello{}, fmt.Errorf("ensemble %q is not 1 to %d bytes of UTF-8", h.Ensemble, maxEnsembleBytes)
 	case !canonicalUUID(h.Directory):

@@ -15,7 +15,11 @@ import (
 // somebody who is still a member. A refusal instead is counted: the dialler
 // does not accept this end.
 func (ep *endpoint) expect(w *wire, kind frameKind) ([]byte, error) {
-	got, body, err := w.in.next(ep.lim.idle)
+	wait := ep.lim.idle
+	if w.peer.Member == 0 {
+		wait = ep.lim.handshake // who is no member says at once what it wants
+	}
+	got, body, err := w.in.next(wait)
 	switch {
 	case err != nil:
 		return nil, err
@@ -27,11 +31,13 @@ func (ep *endpoint) expect(w *wire, kind frameKind) ([]byte, error) {
 	case got != kind:
 		return nil, fmt.Errorf("%w: kind %d on a connection for %v", errBadFrame, got, w.peer.Purpose)
 	}
-	// A member that was removed meanwhile is not heard any more.
-	if err := ep.net.introduced(w.peer); err != nil {
-		w.refuse(err.Error())
-		w.link.refuse(err.Error())
-		return nil, fmt.Errorf("%w: %w", errRefused, err)
+	if w.peer.Member != 0 {
+		// A member that was removed meanwhile is not heard any more.
+		if err := ep.net.introduced(w.peer); err != nil {
+			w.refuse(err.Error())
+			w.link.refuse(err.Error())
+			return nil, fmt.Errorf("%w: %w", errRefused, err)
+		}
 	}
 	w.link.bytes.Add(uint64(frameHeadBytes + len(body)))
 	return body, nil

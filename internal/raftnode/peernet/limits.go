@@ -14,11 +14,13 @@ type limits struct {
 	farewell  time.Duration // for a refused peer to read why
 	logEvery  time.Duration // between two lines about the same link
 
-	pending       int // handshakes under way that peers began
-	pendingPerIP  int // of them from one IP address
-	raftConns     int // open from one peer
-	snapshotConns int // open from one peer
-	callConns     int // open from one peer
+	pending        int // handshakes under way that peers began
+	pendingPerIP   int // of them from one IP address
+	raftConns      int // open from one peer
+	snapshotConns  int // open from one peer
+	callConns      int // open from one peer
+	strangers      int // connections of those that are no members
+	strangersPerIP int // of them from one IP address
 }
 
 var defaultLimits = limits{
@@ -39,6 +41,9 @@ var defaultLimits = limits{
 	raftConns:     8,
 	snapshotConns: 128,
 	callConns:     32,
+	// Each is one call that changes the ensemble, and few join at a time.
+	strangers:      32,
+	strangersPerIP: 8,
 }
 
 // Buffers of a connection.

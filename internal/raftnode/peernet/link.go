@@ -3,6 +3,7 @@ package peernet
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -157,6 +158,14 @@ func (ls *links) of(peer replica.MemberID, dir Direction) *link {
 		ls.m[key] = l
 	}
 	return l
+}
+
+// retain forgets the links of members that are not to be kept. What is being counted
+// on them goes nowhere.
+func (ls *links) retain(keep func(replica.MemberID) bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	maps.DeleteFunc(ls.m, func(key linkKey, _ *link) bool { return !keep(key.peer) })
 }
 
 func (ls *links) list() []Link {

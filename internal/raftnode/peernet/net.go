@@ -77,6 +77,11 @@ type Config struct {
 	// called concurrently and may do disk I/O. Optional.
 	Admit func(Hello) error
 
+	// Unknown gives the reason to refuse a member that AddrOf does not know, such as
+	// that it was removed. "" means that nothing is known of it. It may be called
+	// concurrently and must not wait. Optional.
+	Unknown func(replica.MemberID) string
+
 	// Refused is told of connections that this end has accepted and refused: as
 	// which member the peer came, 0 if it did not show that it is one, from where,
 	// and why. Of each it is told as often as the log is, which is not every time. It
@@ -87,6 +92,12 @@ type Config struct {
 	// text. ctx ends when the caller gives up, its deadline comes or this end
 	// is closed. It may be called concurrently. Nil answers none.
 	Serve func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error)
+
+	// Strangers answers a process that is no member of the ensemble, see [Introduce].
+	// The method is [JoinMethod]. Its Hello has passed the checks that can be made:
+	// the ensemble and, with TLS, that its certificate is valid for the host of the
+	// address that it names. For the rest it is as Serve. Nil lets no strangers in.
+	Strangers func(ctx context.Context, from Hello, method string, body []byte) ([]byte, error)
 
 	// Logger gets what is refused and what breaks. It should name this member.
 	// Optional.
@@ -99,23 +110,36 @@ func (c *Config) validate() error {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("peernet: "+format, args...))
 	}
-	if c.Ensemble == "" || len(c.Ensemble) > maxEnsembleBytes || !utf8.ValidString(c.Ensemble) {
-		wrong("Config.Ensemble %q is not 1 to %d bytes of UTF-8", c.Ensemble, maxEnsembleBytes)
-	}
 	if c.Member == 0 {
 		wrong("Config.Member is zero")
 	}
-	if !canonicalUUID(c.Directory) {
-		wrong("Config.Directory %q is no UUID in its canonical form", c.Directory)
-	}
-	if err := ValidAddress(c.Addr); err != nil {
-		wrong("Config.Addr: %w", err)
+	if err := c.validateIdentity(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := ValidListen(c.Listen); err != nil {
 		wrong("Config.Listen: %w", err)
 	}
 	if c.AddrOf == nil {
 		wrong("Config.AddrOf is nil")
+	}
+	return errors.Join(errs...)
+}
+
+// validateIdentity reports everything that is wrong with what c says of this end,
+// joined.
+func (c *Config) validateIdentity() error {
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("peernet: "+format, args...))
+	}
+	if c.Ensemble == "" || len(c.Ensemble) > maxEnsembleBytes || !utf8.ValidString(c.Ensemble) {
+		wrong("Config.Ensemble %q is not 1 to %d bytes of UTF-8", c.Ensemble, maxEnsembleBytes)
+	}
+	if !canonicalUUID(c.Directory) {
+		wrong("Config.Directory %q is no UUID in its canonical form", c.Directory)
+	}
+	if err := ValidAddress(c.Addr); err != nil {
+		wrong("Config.Addr: %w", err)
 	}
 	if err := validTLS(c.TLS); err != nil {
 		wrong("Config.TLS: %w", err)
@@ -195,6 +219,19 @@ func (n *Net) Call(ctx context.Context, to replica.MemberID, method string, body
 		return nil, ErrClosed
 	}
 	return ep.call(ctx, to, method, body)
+}
+
+// Refresh is to be called when AddrOf has begun to answer otherwise. It closes the
+// connections with members that are not known any more, or not where they were, and
+// forgets the counters of the former.
+func (n *Net) Refresh() {
+	if ep := n.running(); ep != nil {
+		ep.closeMoved()
+	}
+	n.links.retain(func(id replica.MemberID) bool {
+		_, known := n.cfg.AddrOf(id)
+		return known || id == 0
+	})
 }
 
 // Links returns the counters of all links, ordered by member and direction.
