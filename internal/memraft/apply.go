@@ -16,10 +16,12 @@ type applier struct {
 	commit  uint64
 	applied uint64 // the machine reflects the log up to here
 	loaded  bool   // the snapshot of the disk was restored
-	stopped bool
-	work    *sync.Cond    // there is something to do
-	stop    chan struct{} // closed with stopped
-	ended   chan struct{} // closed when the machine is not called any more
+
+	appliedMembers *members // by the log up to applied
+	stopped        bool
+	work           *sync.Cond    // there is something to do
+	stop           chan struct{} // closed with stopped
+	ended          chan struct{} // closed when the machine is not called any more
 
 	save   *saving // asked for, or under way
 	saves  sync.WaitGroup
@@ -50,6 +52,9 @@ func (r *raft) load() error {
 		r.net.stats.Restores++
 	}
 	r.applied, r.rested, r.loaded = snap.index, snap.index, true
+	if snap.index > 0 {
+		r.appliedMembers = snap.members
+	}
 	return nil
 }
 
@@ -106,11 +111,11 @@ func (r *raft) applySome(most int) {
 	if begin {
 		r.busy = true
 	}
-	index := r.applied
+	at := snapshot{index: r.applied, members: r.appliedMembers}
 	r.net.mu.Unlock()
 	if begin {
 		point := r.machine.Prepare()
-		r.saves.Go(func() { r.runSave(save, index, point) })
+		r.saves.Go(func() { r.runSave(save, at, point) })
 	}
 	if len(entries) > 0 {
 		r.apply(entries)
@@ -134,15 +139,22 @@ func (r *raft) apply(entries []entry) {
 	r.net.mu.Lock()
 	defer r.net.mu.Unlock()
 	r.applied = entries[len(entries)-1].index
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
+		before := r.appliedMembers
+		r.appliedMembers = before.with(e)
 		if w := r.waiters[e.key]; w != nil {
 			delete(r.waiters, e.key)
+			w.rejected = e.change != nil && r.appliedMembers == before
 			if !w.deaf {
 				close(w.done)
 			}
 		}
 	}
 	r.answerReadsLocked()
+	if r.appliedMembers.removed[r.id] && !r.stopped {
+		r.host.removedLocked(r)
+	}
 }
 
 func (r *raft) answerReadsLocked() {
@@ -160,7 +172,7 @@ func (r *raft) restore(snap snapshot) {
 	defer r.net.mu.Unlock()
 	switch {
 	case err == nil:
-		r.applied, r.rested = snap.index, snap.index
+		r.applied, r.rested, r.appliedMembers = snap.index, snap.index, snap.members
 		r.net.stats.Restores++
 		r.answerReadsLocked()
 	case !r.stopped || !errors.Is(err, replica.ErrSnapshotStopped):
@@ -169,7 +181,8 @@ func (r *raft) restore(snap snapshot) {
 }
 
 // runSave is the goroutine of one snapshot.
-func (r *raft) runSave(s *saving, index uint64, point any) {
+func (r *raft) runSave(s *saving, at snapshot, point any) {
+	index := at.index
 	var buf bytes.Buffer
 	err := r.machine.Save(point, &buf, r.stop)
 	r.net.mu.Lock()
@@ -186,7 +199,8 @@ func (r *raft) runSave(s *saving, index uint64, point any) {
 		return
 	}
 	if term, ok := r.disk.termOf(index); ok && index > r.disk.snap.index {
-		r.disk.snap = snapshot{index: index, term: term, data: buf.Bytes()}
+		at.term, at.data = term, buf.Bytes()
+		r.disk.snap = at
 		keep := r.net.rng.Uint64N(r.host.cfg.CompactionOverhead + 1)
 		r.disk.cut(index - min(keep, index))
 	}

@@ -13,7 +13,10 @@ type entry struct {
 	index uint64
 	term  uint64
 	key   proposalKey
-	cmd   []byte // nil for the entry by which a leader starts its term
+	cmd   []byte // nil for the entry by which a leader starts its term, and for the next two
+
+	first  *members // those whom the group starts with, in the first entry of its log
+	change *memberChange
 }
 
 // A proposalKey names one attempt at a proposal. The zero key is nobody's.
@@ -25,9 +28,10 @@ type proposalKey struct {
 
 // A snapshot is a saved state. It is never changed.
 type snapshot struct {
-	index uint64
-	term  uint64
-	data  []byte
+	index   uint64
+	term    uint64
+	data    []byte
+	members *members
 }
 
 // A disk is what one member's replica of one group keeps through a crash.
@@ -40,6 +44,22 @@ type disk struct {
 	entries []entry
 	cutAt   uint64 // the index before entries[0]
 	cutTerm uint64
+
+	members    *members // by the whole log
+	cutMembers *members // by the log up to cutAt
+
+	began   bool // the replica was started before
+	removed bool // the member was removed from the group
+}
+
+// begin makes the log of a replica that never ran. All who begin a group have the same
+// first entry; who joins is sent it.
+func (d *disk) begin(first []replica.MemberID) {
+	d.began, d.members, d.cutMembers = true, nobody, nobody
+	if len(first) > 0 {
+		d.append(entry{index: 1, term: 1, first: firstMembers(first)})
+		d.term, d.commit = 1, 1
+	}
 }
 
 func (d *disk) last() uint64 { return d.cutAt + uint64(len(d.entries)) }
@@ -72,7 +92,22 @@ func (d *disk) from(index uint64, limit int) []entry {
 	return rest[:n:n]
 }
 
-func (d *disk) append(entries ...entry) { d.entries = append(d.entries, entries...) }
+func (d *disk) append(entries ...entry) {
+	d.entries = append(d.entries, entries...)
+	for i := range entries {
+		d.members = d.members.with(&entries[i])
+	}
+}
+
+// drop takes back what contradicts the leader, from index on.
+func (d *disk) drop(index uint64) {
+	// Messages share what is dropped, so it must not be written over.
+	d.entries = slices.Clip(d.entries[:index-d.cutAt-1])
+	d.members = d.cutMembers
+	for i := range d.entries {
+		d.members = d.members.with(&d.entries[i])
+	}
+}
 
 // merge takes over a leader's entries, and drops what contradicts them
 // (Ongaro §3.5).
@@ -88,8 +123,7 @@ func (d *disk) merge(entries []entry) {
 			if e.index <= d.commit {
 				panic(fmt.Sprintf("memraft: entry %d of term %d contradicts a committed one", e.index, e.term))
 			}
-			// Messages share what is dropped, so it must not be written over.
-			d.entries = slices.Clip(d.entries[:e.index-d.cutAt-1])
+			d.drop(e.index)
 		}
 		d.append(entries[i:]...)
 		return
@@ -101,6 +135,9 @@ func (d *disk) cut(index uint64) {
 	term, ok := d.termOf(index)
 	if index <= d.cutAt || !ok {
 		return
+	}
+	for i := range d.entries[:index-d.cutAt] {
+		d.cutMembers = d.cutMembers.with(&d.entries[i])
 	}
 	d.entries = slices.Clone(d.entries[index-d.cutAt:])
 	d.cutAt, d.cutTerm = index, term
@@ -114,6 +151,7 @@ func (d *disk) install(s snapshot) {
 	} else {
 		d.snap, d.entries = s, nil
 		d.cutAt, d.cutTerm = s.index, s.term
+		d.members, d.cutMembers = s.members, s.members
 	}
 	d.commit = max(d.commit, s.index)
 }

@@ -28,6 +28,9 @@
 //   - members that crash and come back with what is on their disks; that are cut
 //     off from all or some, in both directions or in one; that are paused, with
 //     everything that was sent to them coming at once when they are not;
+//   - members that are added, first as learners, promoted and removed, one at a time
+//     and through the log (Ongaro §4.1); a change that is lost with its leader; a
+//     removed member that never hears of it;
 //   - messages that are lost, late, and overtake each other.
 //
 // # Guarantees
@@ -39,6 +42,6 @@
 //
 // # What it does not show
 //
-// Disks neither fail nor forget: what was written is there after a crash. Members
-// do not change. A paused member's raft stands still, its user does not.
+// Disks neither fail nor forget: what was written is there after a crash. A paused
+// member's raft stands still, its user does not.
 package memraft

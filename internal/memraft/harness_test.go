@@ -113,6 +113,7 @@ type ensemble struct {
 	t        *testing.T
 	net      *memraft.Net
 	members  []replica.MemberID
+	first    []replica.MemberID // those whom the group starts with; others join
 	tweak    func(*memraft.Config)
 	hosts    map[replica.MemberID]*memraft.Host
 	machines map[replica.MemberID]*recorder
@@ -127,6 +128,7 @@ func newEnsemble(t *testing.T, n int, seed uint64, tweak func(*memraft.Config)) 
 	for i := range n {
 		e.members = append(e.members, replica.MemberID(i+1))
 	}
+	e.first = slices.Clone(e.members)
 	for _, id := range e.members {
 		e.start(id)
 	}
@@ -141,7 +143,10 @@ func (e *ensemble) start(id replica.MemberID) {
 
 func (e *ensemble) startWith(id replica.MemberID, m *recorder) {
 	e.t.Helper()
-	cfg := memraft.Config{Member: id, Members: e.members}
+	cfg, first := memraft.Config{Member: id, Members: e.first}, replica.Bootstrap
+	if !slices.Contains(e.first, id) {
+		cfg.Members, first = nil, replica.Join
+	}
 	if e.tweak != nil {
 		e.tweak(&cfg)
 	}
@@ -149,7 +154,7 @@ func (e *ensemble) startWith(id replica.MemberID, m *recorder) {
 	if err != nil {
 		e.t.Fatalf("Open(%d) = %v", id, err)
 	}
-	if err := h.StartGroup(group, m, replica.Bootstrap); err != nil {
+	if err := h.StartGroup(group, m, first); err != nil {
 		e.t.Fatalf("StartGroup of member %d = %v", id, err)
 	}
 	e.hosts[id], e.machines[id] = h, m

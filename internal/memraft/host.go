@@ -14,7 +14,7 @@ import (
 // Config says who a member is and how its [Host] works.
 type Config struct {
 	Member  replica.MemberID
-	Members []replica.MemberID // all of them, this one included
+	Members []replica.MemberID // those whom a group starts with, this one included; none if it joins all
 
 	// Election is how long a follower hears nothing before it stands for election;
 	// it takes up to twice as long. Zero means 1 s.
@@ -34,6 +34,10 @@ type Config struct {
 	// from one goroutine of the Host and never after Close has returned. Of several
 	// changes that wait only the last is reported.
 	OnRole func(replica.GroupID, replica.Role)
+
+	// OnRemoved is called when this member has applied its own removal from a group,
+	// once, on a goroutine of its own and never after Close has returned.
+	OnRemoved func(replica.GroupID)
 }
 
 // A Host runs the replicas of one member of a [Net].
@@ -45,6 +49,7 @@ type Host struct {
 	replicas  map[replica.GroupID]*raft        // guarded by Net.mu
 	proposals uint64                           // guarded by Net.mu
 	closed    bool                             // guarded by Net.mu
+	known     map[replica.MemberID]bool        // guarded by Net.mu; nil: all
 	roles     map[replica.GroupID]replica.Role // guarded by Net.mu
 	changed   []replica.GroupID                // guarded by Net.mu; not yet reported
 	news      *sync.Cond                       // there is something in changed, or closed
@@ -63,7 +68,7 @@ func (n *Net) Open(cfg Config) (*Host, error) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = cfg.Election / 10
 	}
-	if cfg.Member == 0 || !slices.Contains(cfg.Members, cfg.Member) {
+	if cfg.Member == 0 || len(cfg.Members) > 0 && !slices.Contains(cfg.Members, cfg.Member) {
 		return nil, fmt.Errorf("memraft: member %d is not among %v", cfg.Member, cfg.Members)
 	}
 	n.mu.Lock()
@@ -95,6 +100,10 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.Fi
 		h.net.mu.Unlock()
 		return fmt.Errorf("memraft: group %d runs already", g)
 	}
+	if err := h.beginLocked(g, first); err != nil {
+		h.net.mu.Unlock()
+		return fmt.Errorf("memraft: start group %d: %w", g, err)
+	}
 	r := newRaftLocked(h, g, m)
 	h.replicas[g] = r
 	r.runTimerLocked()
@@ -116,6 +125,23 @@ func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.Fi
 		return replica.ErrClosed
 	}
 	h.workers.Go(r.runApply)
+	return nil
+}
+
+// beginLocked makes the log of a replica that never ran.
+func (h *Host) beginLocked(g replica.GroupID, first replica.First) error {
+	d := h.net.diskLocked(place{h.cfg.Member, g})
+	switch {
+	case d.removed:
+		return fmt.Errorf("%w: member %d is not part of it any more", replica.ErrRemoved, h.cfg.Member)
+	case d.began:
+	case first == replica.Join:
+		d.begin(nil)
+	case len(h.cfg.Members) == 0:
+		return fmt.Errorf("member %d knows nobody to start it with", h.cfg.Member)
+	default:
+		d.begin(h.cfg.Members)
+	}
 	return nil
 }
 
@@ -216,23 +242,3 @@ func (h *Host) runRoles() {
 		}
 	}
 }
-
-// Membership implements [replica.Host].
-func (h *Host) Membership(ctx context.Context, g replica.GroupID) (replica.Membership, error) {
-	if err := h.ReadIndex(ctx, g); err != nil {
-		return replica.Membership{}, err
-	}
-	m := replica.Membership{Members: map[replica.MemberID]replica.Standing{}}
-	for _, id := range h.cfg.Members {
-		m.Members[id] = replica.Voting
-	}
-	return m, nil
-}
-
-// ChangeMember implements [replica.Host].
-func (h *Host) ChangeMember(ctx context.Context, g replica.GroupID, change uint64, id replica.MemberID, to replica.Standing) error {
-	return errors.ErrUnsupported
-}
-
-// SetMembers implements [replica.Host].
-func (h *Host) SetMembers(addrs map[replica.MemberID]string) error { return nil }

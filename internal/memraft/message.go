@@ -44,9 +44,10 @@ type message struct {
 	snap snapshot
 
 	// requests that are passed on
-	key  proposalKey // forwardPropose
-	cmd  []byte      // forwardPropose
-	read uint64      // forwardRead, readAnswer: the number that the asker gave it
-	hops int         // how often it was passed on
-	who  replica.MemberID
+	key    proposalKey   // forwardPropose
+	cmd    []byte        // forwardPropose
+	change *memberChange // forwardPropose, instead of cmd
+	read   uint64        // forwardRead, readAnswer: the number that the asker gave it
+	hops   int           // how often it was passed on
+	who    replica.MemberID
 }

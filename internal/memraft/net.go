@@ -170,7 +170,7 @@ func (n *Net) betweenLocked(least, most time.Duration) time.Duration {
 func (n *Net) sendLocked(m *message, late time.Duration) {
 	l := link{m.from, m.to}
 	n.stats.Messages++
-	if n.cuts[l] || n.chanceLocked(n.weather.Loss) {
+	if n.cuts[l] || !n.hosts[m.from].knowsLocked(m.to) || n.chanceLocked(n.weather.Loss) {
 		n.stats.Lost++
 		return
 	}
@@ -194,7 +194,7 @@ func (n *Net) sendLocked(m *message, late time.Duration) {
 
 // arriveLocked hands a message to the replica that it is for, if that runs.
 func (n *Net) arriveLocked(m *message) {
-	if h := n.hosts[m.to]; h != nil {
+	if h := n.hosts[m.to]; h != nil && h.knowsLocked(m.from) {
 		if r := h.replicas[m.group]; r != nil {
 			r.stepLocked(m)
 		}
@@ -205,7 +205,7 @@ func (n *Net) arriveLocked(m *message) {
 func (n *Net) diskLocked(p place) *disk {
 	d := n.disks[p]
 	if d == nil {
-		d = &disk{}
+		d = &disk{members: nobody, cutMembers: nobody}
 		n.disks[p] = d
 	}
 	return d

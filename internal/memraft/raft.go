@@ -28,7 +28,7 @@ type raft struct {
 	host    *Host
 	group   replica.GroupID
 	id      replica.MemberID
-	peers   []replica.MemberID // the others
+	peers   []replica.MemberID // whom to send to: the others by the log
 	disk    *disk
 	machine replica.Machine
 
@@ -76,12 +76,9 @@ func newRaftLocked(h *Host, g replica.GroupID, m replica.Machine) *raft {
 		disk:    h.net.diskLocked(place{h.cfg.Member, g}),
 		waiters: map[proposalKey]*waiter{}, asked: map[uint64]*waiter{},
 	}
-	for _, id := range h.cfg.Members {
-		if id != r.id {
-			r.peers = append(r.peers, id)
-		}
-	}
+	r.followMembersLocked()
 	r.work = sync.NewCond(&h.net.mu)
+	r.appliedMembers = r.disk.cutMembers
 	r.stop, r.ended = make(chan struct{}), make(chan struct{})
 	// How far it was committed is not needed for safety, so a disk may know less.
 	r.commit = r.disk.snap.index
@@ -91,7 +88,7 @@ func newRaftLocked(h *Host, g replica.GroupID, m replica.Machine) *raft {
 	return r
 }
 
-func (r *raft) quorum() int { return (len(r.peers)+1)/2 + 1 }
+func (r *raft) quorum() int { return r.disk.members.quorum() }
 
 // ---- time
 
@@ -132,11 +129,8 @@ func (r *raft) leaderTickLocked(now time.Time) {
 	r.due = now.Add(r.host.cfg.Heartbeat)
 	if !now.Before(r.checkAt) {
 		late := now.Sub(r.checkAt) > 2*r.host.cfg.Heartbeat
-		active := 1
+		active := r.countLocked(func(p *progress) bool { return p.active })
 		for _, p := range r.peer {
-			if p.active {
-				active++
-			}
 			p.active = false
 		}
 		r.checkAt = now.Add(r.host.cfg.Election)
@@ -177,6 +171,10 @@ func (r *raft) setLeaderLocked(id replica.MemberID) {
 // standLocked asks the others whether they would elect this replica, or has the
 // election at once if the leader has asked for it (Ongaro §9.6, §3.10).
 func (r *raft) standLocked(force bool) {
+	if !r.disk.members.votes(r.id) {
+		r.postponeLocked()
+		return
+	}
 	r.votes = map[replica.MemberID]bool{r.id: true}
 	r.postponeLocked()
 	ask := message{kind: askVote, term: r.disk.term + 1, pre: !force, force: force, index: r.disk.last(), logTerm: r.disk.lastTerm()}
@@ -195,8 +193,8 @@ func (r *raft) standLocked(force bool) {
 
 func (r *raft) countVotesLocked() {
 	granted := 0
-	for _, yes := range r.votes {
-		if yes {
+	for id, yes := range r.votes {
+		if yes && r.disk.members.votes(id) {
 			granted++
 		}
 	}
@@ -223,15 +221,13 @@ func (r *raft) becomeLeaderLocked() {
 	now := time.Now()
 	r.role = leader
 	r.peer = map[replica.MemberID]*progress{}
-	for _, id := range r.peers {
-		r.peer[id] = &progress{next: r.disk.last() + 1, active: true, acked: true}
-	}
+	r.followMembersLocked()
 	r.round, r.reads, r.heir = 0, nil, 0
 	r.due, r.checkAt = now.Add(r.host.cfg.Heartbeat), now.Add(r.host.cfg.Election)
 	r.timer.Reset(time.Until(r.due))
 	r.net.stats.Elections++
 	r.setLeaderLocked(r.id)
-	r.appendLocked(proposalKey{}, nil) // so that it learns what is committed (Ongaro §6.4)
+	r.appendLocked(proposalKey{}, nil, nil) // so that it learns what is committed (Ongaro §6.4)
 }
 
 // voteLocked answers a request for a vote.
@@ -279,8 +275,8 @@ func (r *raft) stepLocked(m *message) {
 	case appendEntries, installSnapshot:
 		r.followLocked(m)
 	case appended:
-		if r.role == leader {
-			r.appendedLocked(m, r.peer[m.from])
+		if p := r.peer[m.from]; r.role == leader && p != nil {
+			r.appendedLocked(m, p)
 		}
 	case forwardPropose:
 		r.proposeLocked(m, 0)
@@ -338,6 +334,7 @@ func (r *raft) followLocked(m *message) {
 	if m.kind == installSnapshot {
 		if m.snap.index > r.commit {
 			r.disk.install(m.snap)
+			r.followMembersLocked()
 			r.commitLocked(m.snap.index)
 		}
 		answer.index = r.commit // logs agree up to there, whatever it is
@@ -349,7 +346,11 @@ func (r *raft) followLocked(m *message) {
 		r.sendLocked(m.from, answer)
 		return
 	}
+	before := r.disk.members
 	r.disk.merge(m.entries)
+	if r.disk.members != before {
+		r.followMembersLocked()
+	}
 	answer.index = max(m.index+uint64(len(m.entries)), r.commit)
 	r.commitLocked(min(m.commit, m.index+uint64(len(m.entries))))
 	r.sendLocked(m.from, answer)
@@ -373,8 +374,11 @@ func (r *raft) hintLocked(index uint64) uint64 {
 // ---- replication
 
 // appendLocked puts an entry into a leader's log and sends it to the others.
-func (r *raft) appendLocked(key proposalKey, cmd []byte) {
-	r.disk.append(entry{index: r.disk.last() + 1, term: r.disk.term, key: key, cmd: cmd})
+func (r *raft) appendLocked(key proposalKey, cmd []byte, change *memberChange) {
+	r.disk.append(entry{index: r.disk.last() + 1, term: r.disk.term, key: key, cmd: cmd, change: change})
+	if change != nil {
+		r.followMembersLocked()
+	}
 	r.net.stats.Entries++
 	r.advanceLocked()
 	for _, id := range r.peers {
@@ -385,6 +389,9 @@ func (r *raft) appendLocked(key proposalKey, cmd []byte) {
 // sendEntriesLocked sends a member what it lacks, or a heartbeat.
 func (r *raft) sendEntriesLocked(to replica.MemberID) {
 	p := r.peer[to]
+	if p == nil {
+		return // it was removed while the others were sent to
+	}
 	before := p.next - 1
 	term, ok := r.disk.termOf(before)
 	if !ok || before < r.disk.cutAt {
@@ -428,9 +435,14 @@ func (r *raft) appendedLocked(m *message, p *progress) {
 
 // advanceLocked commits what a quorum has, if it is of this term (Ongaro §3.6.2).
 func (r *raft) advanceLocked() {
-	matches := []uint64{r.disk.last()}
-	for _, p := range r.peer {
-		matches = append(matches, p.match)
+	var matches []uint64
+	if r.disk.members.votes(r.id) {
+		matches = append(matches, r.disk.last())
+	}
+	for id, p := range r.peer {
+		if r.disk.members.votes(id) {
+			matches = append(matches, p.match)
+		}
 	}
 	slices.Sort(matches)
 	index := matches[len(matches)-r.quorum()]
@@ -444,9 +456,14 @@ func (r *raft) commitLocked(index uint64) {
 	if index <= r.commit {
 		return
 	}
+	changed := r.role == leader && r.disk.members.index > r.commit && r.disk.members.index <= index
 	r.commit = index
 	r.disk.commit = max(r.disk.commit, index)
 	r.work.Broadcast()
+	if changed {
+		r.followMembersLocked()
+		r.retireLocked()
+	}
 }
 
 // ---- leadership transfer (Ongaro §3.10)
@@ -454,7 +471,7 @@ func (r *raft) commitLocked(index uint64) {
 // transferLocked has to lead, if this is the leader, or passes the wish on to it.
 func (r *raft) transferLocked(to replica.MemberID, hops int) {
 	switch {
-	case r.role == leader && r.peer[to] != nil:
+	case r.role == leader && r.peer[to] != nil && r.disk.members.votes(to):
 		r.heir, r.heirTil = to, time.Now().Add(r.host.cfg.Election)
 		r.bequeathLocked()
 	case r.role != leader && r.leader != 0 && hops == 0:

@@ -25,6 +25,8 @@ type waiter struct {
 	done  chan struct{} // closed when it is answered
 	deaf  bool          // the answer gets lost
 	index uint64        // of a read: what must be applied first; 0 while that is not known
+
+	rejected bool // a change of members was not made; set before done is closed
 }
 
 // await waits for the answer. Without one it returns why.
@@ -50,11 +52,22 @@ func (r *raft) await(ctx context.Context, w *waiter) error {
 
 // Propose implements [replica.Host].
 func (h *Host) Propose(ctx context.Context, g replica.GroupID, cmd []byte) error {
-	m := &message{kind: forwardPropose, group: g, from: h.cfg.Member, to: h.cfg.Member, cmd: append([]byte{}, cmd...)}
+	_, err := h.propose(ctx, &message{kind: forwardPropose, group: g, cmd: append([]byte{}, cmd...)})
+	return err
+}
+
+// propose has what m asks for appended to the log, and waits until it is applied here.
+func (h *Host) propose(ctx context.Context, m *message) (*waiter, error) {
+	m.from, m.to = h.cfg.Member, h.cfg.Member
 	w := &waiter{done: make(chan struct{})}
-	r, err := h.begin(ctx, g, func(r *raft) error {
+	r, err := h.begin(ctx, m.group, func(r *raft) error {
 		if r.leader == 0 || r.heir != 0 {
 			return replica.ErrNotReady
+		}
+		if m.change != nil {
+			if err := r.changingLocked(); err != nil {
+				return err
+			}
 		}
 		h.proposals++
 		m.key = proposalKey{h.cfg.Member, h.process, h.proposals}
@@ -68,7 +81,7 @@ func (h *Host) Propose(ctx context.Context, g replica.GroupID, cmd []byte) error
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		h.net.mu.Lock()
@@ -76,9 +89,9 @@ func (h *Host) Propose(ctx context.Context, g replica.GroupID, cmd []byte) error
 		delete(r.waiters, m.key)
 	}()
 	if why := r.await(ctx, w); why != nil {
-		return fmt.Errorf("%w: %w", replica.ErrUnknownOutcome, why)
+		return nil, fmt.Errorf("%w: %w", replica.ErrUnknownOutcome, why)
 	}
-	return nil
+	return w, nil
 }
 
 // proposeLocked appends a proposal, or passes it on to the leader. If there is none, it
@@ -86,8 +99,9 @@ func (h *Host) Propose(ctx context.Context, g replica.GroupID, cmd []byte) error
 func (r *raft) proposeLocked(m *message, late time.Duration) {
 	switch {
 	case r.stopped || r.leader == 0 || r.role == leader && r.heir != 0 || m.hops == maxHops:
+	case r.role == leader && late == 0 && m.change != nil && r.changingLocked() != nil:
 	case r.role == leader && late == 0:
-		r.appendLocked(m.key, m.cmd)
+		r.appendLocked(m.key, m.cmd, m.change)
 	default:
 		next := *m
 		next.from, next.to, next.hops = r.id, r.leader, m.hops+1
@@ -163,13 +177,7 @@ func (r *raft) readLocked(from replica.MemberID, read uint64) {
 func (r *raft) confirmReadsLocked() {
 	for len(r.reads) > 0 {
 		q := r.reads[0]
-		confirmed := 1
-		for _, p := range r.peer {
-			if p.round >= q.round {
-				confirmed++
-			}
-		}
-		if confirmed < r.quorum() {
+		if r.countLocked(func(p *progress) bool { return p.round >= q.round }) < r.quorum() {
 			return
 		}
 		r.reads = r.reads[1:]

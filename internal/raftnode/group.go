@@ -24,10 +24,6 @@ import (
 // of it any more. It must not start there again under its old member id.
 var ErrLogGone = errors.New("the log is gone")
 
-// ErrRemoved says that this member was removed from a group. It never comes back
-// under its id.
-var ErrRemoved = errors.New("member was removed")
-
 // A phase is where a group is in its life: starting, running, stopping, in
 // this order. A group whose start failed, or whose machine was unloaded, is
 // not in Host.groups any more.
@@ -86,7 +82,7 @@ func (gr *group) is(p phase) bool { return phase(gr.phase.Load()) == p }
 // since. The log says that it was, and the library ends the process when it reads
 // there that a member which votes was added as one that does not.
 //
-// A replica that was removed from its group is refused with [ErrRemoved], as soon as
+// A replica that was removed from its group is refused with replica.ErrRemoved, as soon as
 // this member knows. One that learns of it only from its log stops, and
 // Config.OnRemoved is told.
 func (h *Host) StartGroup(g replica.GroupID, m replica.Machine, first replica.First) error {
@@ -126,7 +122,7 @@ func (h *Host) admit(gr *group) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if marked || h.removed[gr.id] {
-		return fmt.Errorf("raftnode: start group %d: %w: member %d is not part of it any more", gr.id, ErrRemoved, h.cfg.Member)
+		return fmt.Errorf("raftnode: start group %d: %w: member %d is not part of it any more", gr.id, replica.ErrRemoved, h.cfg.Member)
 	}
 	if h.groups[gr.id] != nil {
 		return fmt.Errorf("raftnode: group %d runs already", gr.id)

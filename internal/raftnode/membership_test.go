@@ -268,7 +268,7 @@ func TestRemoveLeader(t *testing.T) {
 		again := func() {
 			t.Helper()
 			err := e.hosts[at].StartGroup(1, new(counter), replica.Bootstrap)
-			wantErr(t, "StartGroup of a removed member", err, raftnode.ErrRemoved)
+			wantErr(t, "StartGroup of a removed member", err, replica.ErrRemoved)
 			if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("member %d", at+1)) {
 				t.Errorf("%v does not name the member", err)
 			}
@@ -301,7 +301,7 @@ func TestRemovalIsReadFromTheLog(t *testing.T) {
 	e.start(at, 1)
 	e.eventually("the removed member to be told", func() bool { return gone.count() == 1 })
 	err := e.hosts[at].StartGroup(1, new(counter), replica.Bootstrap)
-	wantErr(t, "StartGroup of a removed member", err, raftnode.ErrRemoved)
+	wantErr(t, "StartGroup of a removed member", err, replica.ErrRemoved)
 }
 
 // A member that is removed while it is away is not let in again, neither as it was nor

@@ -57,6 +57,10 @@ var (
 	// ErrNoGroup says that the host runs no such group.
 	ErrNoGroup = errors.New("no such group on this member")
 
+	// ErrRemoved says that this member was removed from the group. It never comes back
+	// under its id.
+	ErrRemoved = errors.New("member was removed")
+
 	// ErrMembershipChanged says that a change of members was not made, because
 	// others were made since the membership that it follows, or because the group
 	// has one under way.
@@ -179,7 +183,8 @@ type Host interface {
 	// StartGroup starts this member's replica of g and returns without waiting
 	// for other members. The Machine is empty; before anything is proposed the
 	// host restores the newest snapshot into it and applies the log behind it.
-	// first matters only if the replica never ran here.
+	// first matters only if the replica never ran here. It returns ErrRemoved if this
+	// member is known to have been removed from g.
 	StartGroup(g GroupID, m Machine, first First) error
 
 	// StopGroup stops this member's replica of g and waits until its Machine

@@ -155,7 +155,7 @@ func (w *world) openHost(c raftnode.Config) (replica.Host, error) {
 	slices.Sort(members)
 	return w.net.Open(memraft.Config{
 		Member: c.Member, Members: members, Election: time.Duration(c.ElectionTicks) * c.Tick, Heartbeat: time.Duration(c.HeartbeatTicks) * c.Tick,
-		SnapshotEntries: c.SnapshotEntries, CompactionOverhead: c.CompactionOverhead, OnRole: c.OnRole,
+		SnapshotEntries: c.SnapshotEntries, CompactionOverhead: c.CompactionOverhead, OnRole: c.OnRole, OnRemoved: c.OnRemoved,
 	})
 }
 
