@@ -135,12 +135,17 @@ func (h *Host) beginLocked(g replica.GroupID, first replica.First) error {
 	case d.removed:
 		return fmt.Errorf("%w: member %d is not part of it any more", replica.ErrRemoved, h.cfg.Member)
 	case d.began:
-	case first == replica.Join:
+	case first.Joins:
 		d.begin(nil)
-	case len(h.cfg.Members) == 0:
-		return fmt.Errorf("member %d knows nobody to start it with", h.cfg.Member)
 	default:
-		d.begin(h.cfg.Members)
+		voters := first.Voters
+		if len(voters) == 0 {
+			voters = h.cfg.Members
+		}
+		if !slices.Contains(voters, h.cfg.Member) || slices.Contains(voters, 0) {
+			return fmt.Errorf("member %d cannot start it with the voters %d", h.cfg.Member, voters)
+		}
+		d.begin(voters)
 	}
 	return nil
 }

@@ -348,3 +348,27 @@ func migration(t *testing.T, seed uint64) {
 	e.converge()
 	l.check(t, e.machines[voters[0]], 30)
 }
+
+// A group starts with other members than the ensemble did if it is told so.
+func TestVotersOfGroup(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		e := newEnsemble(t, 3, 15, nil)
+		for _, id := range []replica.MemberID{1, 2} {
+			if err := e.hosts[id].StartGroup(2, &recorder{}, replica.First{Voters: []replica.MemberID{1, 2}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, voters := range [][]replica.MemberID{{1, 2}, {3, 0}} {
+			if err := e.hosts[3].StartGroup(2, &recorder{}, replica.First{Voters: voters}); err == nil || !strings.Contains(err.Error(), "member 3") {
+				t.Errorf("StartGroup with the voters %d on member 3 = %v", voters, err)
+			}
+		}
+		var m replica.Membership
+		e.eventually("the members of the group", func() bool {
+			var err error
+			m, err = e.hosts[1].Membership(t.Context(), 2)
+			return err == nil
+		})
+		wantMembers(t, m, map[replica.MemberID]replica.Standing{1: replica.Voting, 2: replica.Voting})
+	})
+}

@@ -73,10 +73,10 @@ type Config struct {
 	// Listen is what to listen on. Default: Addr.
 	Listen string
 
-	// Members are the voters that a group is bootstrapped with, this member included,
-	// and their addresses. It must name the same members on all of them. A member that
-	// joins every group it runs needs none. It is also where members are until
-	// [Host.SetMembers] says otherwise.
+	// Members are the voters that a group is bootstrapped with unless StartGroup names
+	// others, this member included, and their addresses. It must name the same members
+	// on all of them. A member that joins every group it runs needs none. It is also
+	// where members are until [Host.SetMembers] says otherwise.
 	Members map[replica.MemberID]string
 
 	Tick           time.Duration // the unit of raft time, whole milliseconds; DefaultTick
@@ -385,10 +385,10 @@ func (c *Config) replicaConfig(g replica.GroupID, joined bool) config.Config {
 	}
 }
 
-// initialMembers returns what a group is bootstrapped with: who, not where.
-func (c *Config) initialMembers() map[uint64]string {
-	members := make(map[uint64]string, len(c.Members))
-	for id := range c.Members {
+// namesOf returns what a group is bootstrapped with: who, not where.
+func (c *Config) namesOf(voters []replica.MemberID) map[uint64]string {
+	members := make(map[uint64]string, len(voters))
+	for _, id := range voters {
 		members[uint64(id)] = memberUUID(c.Ensemble, id)
 	}
 	return members

@@ -200,14 +200,17 @@ func (h *Host) origin(g replica.GroupID, first replica.First) (origin, error) {
 		return origin{}, fmt.Errorf("%w: the log of group %d is gone from %s, where member %d has kept it before; "+
 			"if it cannot be brought back, remove the member and add a new one under a new id",
 			ErrLogGone, g, h.cfg.Dir, h.cfg.Member)
-	case first == replica.Join:
+	case first.Joins:
 		return origin{join: true, joined: true}, nil
 	}
-	if _, ok := h.cfg.Members[h.cfg.Member]; !ok {
-		return origin{}, fmt.Errorf("member %d is not among Config.Members %d, with which groups start",
-			h.cfg.Member, slices.Sorted(maps.Keys(h.cfg.Members)))
+	voters := first.Voters
+	if len(voters) == 0 {
+		voters = slices.Sorted(maps.Keys(h.cfg.Members))
 	}
-	return origin{members: h.cfg.initialMembers()}, nil
+	if !slices.Contains(voters, h.cfg.Member) || slices.Contains(voters, 0) {
+		return origin{}, fmt.Errorf("member %d cannot start it with the voters %d", h.cfg.Member, voters)
+	}
+	return origin{members: h.cfg.namesOf(voters)}, nil
 }
 
 // How long, and how often, StartGroup asks a library that is still unloading

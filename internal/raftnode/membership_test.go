@@ -516,3 +516,65 @@ func TestReplaceAllMembers(t *testing.T) {
 		}
 	})
 }
+
+// A group starts with other members than the ensemble did if it is told so, and with
+// none that it is not part of.
+func TestVotersOfGroup(t *testing.T) {
+	e := open(t, inMemory(3), 1)
+	e.propose(0, 1, "x")
+	i := e.newcomer()
+	e.admit(i)
+	first := replica.First{Voters: []replica.MemberID{1, 2, 4}}
+	machines := make([]*counter, 4)
+	for _, at := range []int{0, 1, 3} {
+		machines[at] = new(counter)
+		if err := e.hosts[at].StartGroup(2, machines[at], first); err != nil {
+			t.Fatalf("StartGroup on member %d: %v", at+1, err)
+		}
+	}
+	e.propose(3, 2, "y")
+	e.read(0, 2)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	m, err := e.hosts[0].Membership(ctx, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMembers(t, m, map[replica.MemberID]replica.Standing{1: replica.Voting, 2: replica.Voting, 4: replica.Voting})
+	for _, bad := range []replica.First{first, {Voters: []replica.MemberID{3, 0}}} {
+		if err := e.hosts[2].StartGroup(2, new(counter), bad); err == nil || !strings.Contains(err.Error(), "member 3") {
+			t.Errorf("StartGroup with the voters %d on member 3 = %v", bad.Voters, err)
+		}
+	}
+	if err := e.hosts[i].StartGroup(3, new(counter), replica.Bootstrap); err == nil || !strings.Contains(err.Error(), "member 4") {
+		t.Errorf("StartGroup of a new group by one that knows no first members = %v", err)
+	}
+}
+
+// A member that lost its directory starts as new under its old id if nobody stops it. As
+// one that joins it harms nobody: it has no vote to give twice until it has the log.
+func TestRejoinUnderOldID(t *testing.T) {
+	e := open(t, inMemory(3), 1)
+	l := e.leader(1)
+	at := (l + 1) % 3
+	e.propose(at, 1, "x")
+	e.closeHost(at)
+	e.change(replica.MemberID(at+1), replica.Gone)
+	e.cfgs[at].FS, e.cfgs[at].Members = vfs.NewMem(), nil
+	e.openHost(at)
+	e.introduce()
+	role := e.hosts[l].Role(1)
+	e.start(at, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := e.hosts[at].Propose(ctx, 1, []byte("z")); !errors.Is(err, replica.ErrNotReady) {
+		t.Errorf("Propose under an id that was removed = %v, want that nobody leads it", err)
+	}
+	e.propose(l, 1, "y")
+	if n := e.machines[1][at].count(); n != 0 {
+		t.Errorf("%d commands were applied under an id that was removed", n)
+	}
+	if now := e.hosts[l].Role(1); now != role {
+		t.Errorf("Role = %+v after that, want %+v", now, role)
+	}
+}

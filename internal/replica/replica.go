@@ -167,14 +167,24 @@ func (m Membership) Allows(id MemberID, to Standing) error {
 }
 
 // A First says how a replica comes to be that never ran on this member.
-type First uint8
-
-const (
-	// Bootstrap makes it one of the first members, which all start alike.
-	Bootstrap First = iota
-	// Join makes it an empty one that waits until the group's members, to whom it
+type First struct {
+	// Joins makes it an empty one that waits until the group's members, to whom it
 	// was or will be added as Learning, send it the log.
-	Join
+	Joins bool
+
+	// Voters are those whom the group starts with, this member included, and must be
+	// the same on all of them. None means the members that the host was made with.
+	Voters []MemberID
+}
+
+// The usual ways in which replicas come to be.
+var (
+	// Bootstrap makes a replica one of the first, which all start alike, on the members
+	// that the host was made with.
+	Bootstrap = First{}
+
+	// Join makes it one that waits for the log.
+	Join = First{Joins: true}
 )
 
 // A Host runs this member's replicas of any number of groups. All methods may
