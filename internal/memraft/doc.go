@@ -35,7 +35,7 @@
 //
 // # Guarantees
 //
-// Those of package replica. R1 and R6 are raft's; the goroutine of a replica that
+// Those of package replica. R1, R6, R7 and R8 are raft's; the goroutine of a replica that
 // applies is the only one that calls its machine, but for Save (R5), and answers
 // what waits only behind Apply (R2, R4); only what was never appended or sent is
 // refused without replica.ErrUnknownOutcome (R3).

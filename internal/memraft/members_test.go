@@ -267,7 +267,7 @@ func TestSetMembers(t *testing.T) {
 	})
 }
 
-// TestGuaranteesAmongChangingMembers checks R1 to R6 while members come and go under
+// TestGuaranteesAmongChangingMembers checks R1 to R8 while members come and go under
 // everything at once, until none of the first is left.
 func TestGuaranteesAmongChangingMembers(t *testing.T) {
 	seeds := uint64(6)

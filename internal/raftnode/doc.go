@@ -15,13 +15,28 @@
 //	err = host.Propose(ctx, 1, command)
 //
 // A member's replica of a group has the member's id, and the group's id is the
-// library's shard id. Members start a group with the voters of Config.Members.
+// library's shard id. Members start a group with the voters of Config.Members, or with
+// those that they are told.
+//
+// # Members that come and go
+//
+// [Host.ChangeMember] changes who is part of a group, [Host.SetMembers] says where
+// members are; neither does what the other does. To add a member: all are told its
+// address; the leader makes it [replica.Learning]; the member, which has asked to
+// join by [Introduce] or was set up by hand, starts the group with [replica.Join];
+// when it has the log, the leader makes it [replica.Voting]. To remove one: the leader
+// makes it [replica.Gone], and when it was told or had time to hear of it, all are told
+// the addresses without it.
+//
+// A removed member hears of it from its log if it leads, and otherwise if it is lucky:
+// the others stop talking to it as soon as it is done. It is told when it asks, see
+// Config.Unknown.
 //
 // # Guarantees
 //
-// Those of package replica. R1, R5 and R6 are the library's own; R2 and R4
-// follow from when it answers, see [Host.Propose] and [Host.ReadIndex]; R3 is
-// this package's translation of its errors:
+// Those of package replica. R1, R5, R6 and R8 are the library's own, and so is R7, with
+// ordered changes of its configuration; R2 and R4 follow from when it answers, see
+// [Host.Propose] and [Host.ReadIndex]; R3 is this package's translation of its errors:
 //
 //	refused at once         no group, closed, not ready, busy, too large: nothing was
 //	                        appended or sent
@@ -96,6 +111,17 @@
 //	the standard logger is taken over    standardlog.go        TestStandardLog
 //	messages are dropped with a log      Host.Dropped          TestDroppedMessagesAreCounted
 //	line as the only sign
+//	a promoted member that is started    Host.StartGroup       TestJoin, TestJoinThroughSnapshot,
+//	as one that votes ends the process                         TestDirectoryOfOneThatJoined
+//	a member may vote before it has the  Membership.Allows     TestImpossibleChanges
+//	log
+//	a change is refused without a reason Host.ChangeMember     TestImpossibleChanges,
+//	                                                           TestTwoChangesAtOnce
+//	who is part of a group is asked and  Host.lookUp           TestMembershipEnds
+//	waited for in one call
+//	a removed replica stops without a    Host.letGo            TestRemoveLeader,
+//	word                                                       TestRemovalIsReadFromTheLog
+//	or does not hear of its removal      Config.Unknown        TestRemoveOneThatIsAway, TestLeftOut
 //	unequal numbers of step workers and  nodeHostConfig        TestLogShards
 //	log databases panic
 //	an error-injecting FS makes zombies  Config.validate       TestOpenRefusesBadConfig

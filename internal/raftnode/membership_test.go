@@ -578,3 +578,41 @@ func TestRejoinUnderOldID(t *testing.T) {
 		t.Errorf("Role = %+v after that, want %+v", now, role)
 	}
 }
+
+// A member votes as soon as others count on it, also if it has not heard of its own
+// promotion, or it would never hear of it: the only voter of before has promoted it and
+// was restarted before it could say so.
+func TestPromotionThatNobodyHeardOf(t *testing.T) {
+	for _, both := range []bool{false, true} {
+		t.Run(fmt.Sprintf("both restart %t", both), func(t *testing.T) {
+			e := open(t, inMemory(1), 1)
+			e.propose(0, 1, "x")
+			i := e.newcomer()
+			e.change(2, replica.Learning)
+			e.read(i, 1)
+			e.cfgs[0].Net.Isolate(e.cfgs[i].Addr)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			now := e.membership(0)
+			if err := e.hosts[0].ChangeMember(ctx, 1, now.Change, 2, replica.Voting); err != nil {
+				t.Fatalf("ChangeMember = %v", err)
+			}
+			restart := []int{0}
+			if both {
+				restart = []int{0, i}
+			}
+			for _, at := range restart {
+				e.closeHost(at)
+			}
+			e.cfgs[0].Net.Heal()
+			for _, at := range restart {
+				e.openHost(at)
+				e.introduce()
+				e.start(at, 1)
+			}
+			e.propose(0, 1, "y")
+			wantMembers(t, e.membership(i), map[replica.MemberID]replica.Standing{1: replica.Voting, 2: replica.Voting})
+			e.converge(1)
+		})
+	}
+}

@@ -18,6 +18,10 @@
 //	    other; Save runs beside Apply.
 //	R6  An entry may be applied more than once in the life of a log only if it
 //	    was proposed more than once.
+//	R7  Of the changes of members that follow one [Membership], at most one is made.
+//	    R2 and R3 hold for them too: nil means that this member knows of it, and
+//	    an error that is not ErrUnknownOutcome that it was not and will not be made.
+//	R8  Who was removed from a group is never part of it again.
 package replica
 
 import (
