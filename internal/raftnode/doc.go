@@ -111,8 +111,9 @@
 //	the standard logger is taken over    standardlog.go        TestStandardLog
 //	messages are dropped with a log      Host.Dropped          TestDroppedMessagesAreCounted
 //	line as the only sign
-//	a promoted member that is started    Host.StartGroup       TestJoin, TestJoinThroughSnapshot,
-//	as one that votes ends the process                         TestDirectoryOfOneThatJoined
+//	a promoted member that is started    Host.origin           TestJoin, TestJoinThroughSnapshot,
+//	as one that votes ends the process                         TestDirectoryOfOneThatJoined,
+//	                                                           TestJoinedIsReadFromTheLog
 //	a member may vote before it has the  Membership.Allows     TestImpossibleChanges
 //	log
 //	a change is refused without a reason Host.ChangeMember     TestImpossibleChanges,

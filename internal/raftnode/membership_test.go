@@ -34,14 +34,20 @@ func (e *ensemble) newcomer(opts ...option) int {
 	for _, o := range opts {
 		o(i, &c)
 	}
+	e.settle(c)
+	e.start(i, 1)
+	return i
+}
+
+// settle opens a host that joins e and starts nothing.
+func (e *ensemble) settle(c raftnode.Config) {
+	e.tb.Helper()
 	e.cfgs, e.hosts = append(e.cfgs, c), append(e.hosts, nil)
 	for g := range e.machines {
 		e.machines[g] = append(e.machines[g], nil)
 	}
-	e.openHost(i)
+	e.openHost(len(e.cfgs) - 1)
 	e.introduce()
-	e.start(i, 1)
-	return i
 }
 
 // introduce tells every member where all are.
@@ -615,4 +621,32 @@ func TestPromotionThatNobodyHeardOf(t *testing.T) {
 			e.converge(1)
 		})
 	}
+}
+
+// How a replica began is what its log says, not what the caller of a later start thinks:
+// also after a crash between the library's record and the mark.
+func TestJoinedIsReadFromTheLog(t *testing.T) {
+	e := open(t, inMemory(1), 1)
+	e.propose(0, 1, "x")
+	m := marks{fail: errors.New("no space left")}
+	c := e.cfgs[0]
+	c.Member, c.Addr, c.FS, c.Members = 2, "n2", vfs.NewMem(), nil
+	c.Initialised, c.MarkInitialised = m.initialised, m.mark
+	e.settle(c)
+	wantErr(t, "StartGroup that cannot mark", e.hosts[1].StartGroup(1, new(counter), replica.Join), m.fail)
+	m.fail = nil
+	e.change(2, replica.Learning)
+	for range 2 {
+		e.closeHost(1)
+		e.openHost(1)
+		e.introduce()
+		e.machines[1][1] = new(counter)
+		if err := e.hosts[1].StartGroup(1, e.machines[1][1], replica.First{Voters: []replica.MemberID{2}}); err != nil {
+			t.Fatalf("StartGroup = %v", err)
+		}
+		e.read(1, 1)
+		e.change(2, replica.Voting)
+	}
+	e.converge(1)
+	wantMembers(t, e.membership(1), map[replica.MemberID]replica.Standing{1: replica.Voting, 2: replica.Voting})
 }
