@@ -42,12 +42,12 @@ func withDirectory(tb testing.TB, path string) (opened option, seal func()) {
 // while it learns, when it votes, behind a snapshot, and when it was removed.
 func TestDirectoryOfOneThatJoined(t *testing.T) {
 	few := func(_ int, c *raftnode.Config) { c.SnapshotEntries, c.CompactionOverhead = 20, 2 }
-	e := open(t, onDisk(t, 1, few), 1)
+	e := open(t, onDisk(t, 1, few, patient), 1)
 	for k := range 50 {
 		e.propose(0, 1, fmt.Sprint(k))
 	}
 	opened, seal := withDirectory(t, filepath.Join(t.TempDir(), "dir"))
-	i := e.newcomer(few, opened)
+	i := e.newcomer(few, patient, opened)
 	again := func() {
 		t.Helper()
 		e.closeHost(i)
@@ -75,8 +75,7 @@ func TestDirectoryOfOneThatJoined(t *testing.T) {
 	e.read(i, 1)
 	e.converge(1)
 
-	e.transfer(i) // who leads is sure to learn of its removal
-	e.change(2, replica.Gone)
+	e.resign(i)
 	e.eventually("the removal to be written down", func() bool { return e.cfgs[i].Removed(1) })
 	again()
 	err := e.hosts[i].StartGroup(1, new(counter), replica.Join)

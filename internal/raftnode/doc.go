@@ -122,7 +122,7 @@
 //	waited for in one call
 //	a removed replica stops without a    Host.letGo            TestRemoveLeader,
 //	word                                                       TestRemovalIsReadFromTheLog
-//	or does not hear of its removal      Config.Unknown        TestRemoveOneThatIsAway, TestLeftOut
+//	or does not hear of its removal      Config.Unknown        TestRemovedDoesNotDepose, TestLeftOut
 //	unequal numbers of step workers and  nodeHostConfig        TestLogShards
 //	log databases panic
 //	an error-injecting FS makes zombies  Config.validate       TestOpenRefusesBadConfig

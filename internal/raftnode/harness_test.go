@@ -211,6 +211,10 @@ func onDisk(tb testing.TB, n int, opts ...option) []raftnode.Config {
 	return cfgs
 }
 
+// patient has members wait longer before they elect another leader: for tests that
+// cannot do with a leader who loses its place because the disk was busy.
+func patient(_ int, c *raftnode.Config) { c.ElectionTicks = 100 }
+
 func freePorts(tb testing.TB, n int) []string {
 	tb.Helper()
 	addrs, err := loopback.FreeAddrs(n)

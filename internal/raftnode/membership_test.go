@@ -13,6 +13,7 @@ import (
 
 	"github.com/lni/vfs"
 
+	"coord/internal/bubble"
 	"coord/internal/raftnode"
 	"coord/internal/replica"
 )
@@ -222,6 +223,27 @@ func TestJoinThroughSnapshot(t *testing.T) {
 	})
 }
 
+// resign has member i remove itself from group 1 while it leads: who leads is sure to
+// learn of its removal.
+func (e *ensemble) resign(i int) {
+	e.tb.Helper()
+	h, id := e.hosts[i], replica.MemberID(i+1)
+	e.eventually(fmt.Sprintf("member %d to stop", id), func() bool {
+		now, err := e.askMembership(i)
+		switch {
+		case err != nil:
+			return errors.Is(err, replica.ErrNoGroup)
+		case h.Role(1).Leader != id:
+			_ = h.TransferLeadership(e.tb.Context(), 1, id)
+		default:
+			ctx, cancel := context.WithTimeout(e.tb.Context(), time.Second)
+			defer cancel()
+			_ = h.ChangeMember(ctx, 1, now.Change, id, replica.Gone)
+		}
+		return false
+	})
+}
+
 // removals are the marks of a member that was removed, and what it was told.
 type removals struct {
 	mu     sync.Mutex
@@ -262,10 +284,10 @@ func (r *removals) count() int {
 func TestRemoveLeader(t *testing.T) {
 	places(t, func(t *testing.T, cfgs func(int, ...option) []raftnode.Config) {
 		gone := make([]removals, 3)
-		e := open(t, cfgs(3, func(i int, c *raftnode.Config) { gone[i].options(i, c) }), 1)
+		e := open(t, cfgs(3, patient, func(i int, c *raftnode.Config) { gone[i].options(i, c) }), 1)
 		at := e.leader(1)
 		e.propose(at, 1, "x")
-		e.change(replica.MemberID(at+1), replica.Gone)
+		e.resign(at)
 		e.eventually("the removed member to be told", func() bool { return gone[at].count() == 1 })
 		wantErr(t, "Propose on the removed member", e.hosts[at].Propose(t.Context(), 1, nil), replica.ErrNoGroup)
 		if r := e.hosts[at].Role(1); r != (replica.Role{}) {
@@ -294,13 +316,10 @@ func TestRemoveLeader(t *testing.T) {
 // A removal that was not written down is noticed again when the log is read.
 func TestRemovalIsReadFromTheLog(t *testing.T) {
 	var gone removals
-	e := open(t, inMemory(3), 1)
+	e := open(t, inMemory(3, patient), 1)
 	at := e.leader(1)
 	e.propose(at, 1, "x")
-	e.change(replica.MemberID(at+1), replica.Gone)
-	e.eventually("the removed member to stop", func() bool {
-		return errors.Is(e.hosts[at].Propose(t.Context(), 1, nil), replica.ErrNoGroup)
-	})
+	e.resign(at)
 	e.closeHost(at)
 	gone.options(at, &e.cfgs[at])
 	e.openHost(at)
@@ -310,8 +329,8 @@ func TestRemovalIsReadFromTheLog(t *testing.T) {
 	wantErr(t, "StartGroup of a removed member", err, replica.ErrRemoved)
 }
 
-// A member that is removed while it is away is not let in again, neither as it was nor
-// under its old id, and disturbs nobody.
+// A member that is removed while it is away is not let in again, and its id cannot be
+// given to anybody.
 func TestRemoveOneThatIsAway(t *testing.T) {
 	places(t, func(t *testing.T, cfgs func(int, ...option) []raftnode.Config) {
 		e := open(t, cfgs(3), 1)
@@ -321,6 +340,7 @@ func TestRemoveOneThatIsAway(t *testing.T) {
 		e.closeHost(away)
 		id := replica.MemberID(away + 1)
 		e.change(id, replica.Gone)
+		l = e.leader(1)
 		now := e.membership(l)
 		if !now.Removed[id] || len(now.Members) != 2 {
 			t.Errorf("membership = %+v, want two members and %d removed", now, id)
@@ -331,7 +351,6 @@ func TestRemoveOneThatIsAway(t *testing.T) {
 				t.Errorf("ChangeMember(%d, %v) = %v, want that it was removed", id, to, err)
 			}
 		}
-		term := e.hosts[l].Role(1)
 		e.openHost(away)
 		e.start(away, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -342,10 +361,45 @@ func TestRemoveOneThatIsAway(t *testing.T) {
 		e.machines[1][away] = nil
 		e.propose(l, 1, "y")
 		e.converge(1)
-		if now := e.hosts[l].Role(1); now != term {
-			t.Errorf("Role = %+v after a removed member came back, want %+v", now, term)
-		}
 	})
+}
+
+// One that was removed and does not know, as it was or with an empty directory, disturbs
+// nobody, however long it tries.
+func TestRemovedDoesNotDepose(t *testing.T) {
+	for name, wiped := range map[string]bool{"as it was": false, "with an empty directory": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Run(t, func(t *testing.T) {
+				e := open(t, inMemory(3, production), 1)
+				l := e.leader(1)
+				e.propose(l, 1, "x")
+				at := (l + 1) % 3
+				e.closeHost(at)
+				e.change(replica.MemberID(at+1), replica.Gone)
+				before := e.hosts[l].Role(1)
+				if wiped {
+					e.cfgs[at].FS, e.cfgs[at].Members = vfs.NewMem(), nil
+				}
+				e.openHost(at)
+				e.introduce()
+				e.start(at, 1)
+				time.Sleep(5 * time.Minute)
+				if after := e.hosts[l].Role(1); after != before {
+					t.Errorf("Role = %+v after a removed member came back, want %+v", after, before)
+				}
+				if err := e.hosts[at].Propose(t.Context(), 1, []byte("z")); !errors.Is(err, replica.ErrNotReady) {
+					t.Errorf("Propose of a removed member = %v, want that nobody leads it", err)
+				}
+				if n := e.machines[1][at].count(); wiped && n != 0 {
+					t.Errorf("%d commands were applied under an id that was removed", n)
+				}
+				e.machines[1][at] = nil
+				e.propose(l, 1, "y")
+				e.converge(1)
+				e.close()
+			})
+		})
+	}
 }
 
 // What is not possible is refused before anything is proposed, and says why.
@@ -554,34 +608,6 @@ func TestVotersOfGroup(t *testing.T) {
 	}
 	if err := e.hosts[i].StartGroup(3, new(counter), replica.Bootstrap); err == nil || !strings.Contains(err.Error(), "member 4") {
 		t.Errorf("StartGroup of a new group by one that knows no first members = %v", err)
-	}
-}
-
-// A member that lost its directory starts as new under its old id if nobody stops it. As
-// one that joins it harms nobody: it has no vote to give twice until it has the log.
-func TestRejoinUnderOldID(t *testing.T) {
-	e := open(t, inMemory(3), 1)
-	l := e.leader(1)
-	at := (l + 1) % 3
-	e.propose(at, 1, "x")
-	e.closeHost(at)
-	e.change(replica.MemberID(at+1), replica.Gone)
-	e.cfgs[at].FS, e.cfgs[at].Members = vfs.NewMem(), nil
-	e.openHost(at)
-	e.introduce()
-	role := e.hosts[l].Role(1)
-	e.start(at, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	if err := e.hosts[at].Propose(ctx, 1, []byte("z")); !errors.Is(err, replica.ErrNotReady) {
-		t.Errorf("Propose under an id that was removed = %v, want that nobody leads it", err)
-	}
-	e.propose(l, 1, "y")
-	if n := e.machines[1][at].count(); n != 0 {
-		t.Errorf("%d commands were applied under an id that was removed", n)
-	}
-	if now := e.hosts[l].Role(1); now != role {
-		t.Errorf("Role = %+v after that, want %+v", now, role)
 	}
 }
 
