@@ -23,9 +23,9 @@ func (s *state) applyKeeping(cmd *command, digest uint64, keep []bool) effects {
 	var eff effects
 	switch cmd.kind {
 	case commandInit:
-		s.applyInit(cmd)
+		eff.members = s.applyInit(cmd)
 	case commandHello:
-		s.applyHello(cmd)
+		eff.members = s.applyHello(cmd)
 	case commandBatch:
 		s.applyBatch(cmd, digest, keep, &eff)
 	default:
@@ -35,9 +35,10 @@ func (s *state) applyKeeping(cmd *command, digest uint64, keep []bool) effects {
 	return eff
 }
 
-func (s *state) applyInit(cmd *command) {
+// applyInit gives an empty group its members and settings, and reports whether it was.
+func (s *state) applyInit(cmd *command) bool {
 	if s.started() {
-		return
+		return false
 	}
 	in := cmd.init
 	s.version = in.version
@@ -46,15 +47,23 @@ func (s *state) applyInit(cmd *command) {
 	s.setSettings(in.settings)
 	for i := range in.members {
 		m := &in.members[i]
-		s.members = s.members.with(&memberRecord{id: m.id, addr: m.addr, role: m.role})
+		s.members = s.members.with(&memberRecord{id: m.id, addr: m.addr, role: m.role, clientAddr: m.clientAddr})
 	}
 	s.tree.seed(s.defaultACL, s.acls.intern(ReadOnlyACL()))
+	if s.version >= membersChange && len(s.members) > 1 {
+		k, n := s.configNode()
+		m := *n
+		m.data, m.version = []byte(s.members.text(0)), -1
+		s.tree.replace(k, &m)
+	}
+	return true
 }
 
-func (s *state) applyHello(cmd *command) {
+// applyHello begins an incarnation, and reports whether the member has moved.
+func (s *state) applyHello(cmd *command) bool {
 	m := s.members.get(cmd.member)
 	if m == nil || m.removed || m.incarnation != cmd.hello.expected {
-		return
+		return false
 	}
 	n := *m
 	n.incarnation++
@@ -63,6 +72,7 @@ func (s *state) applyHello(cmd *command) {
 	n.number, n.digest, n.results = 0, 0, nil
 	n.helloTouches = m.touches
 	s.members = s.members.with(&n)
+	return n.addr != m.addr
 }
 
 // applyBatch executes a batch unless it is out of place. If that panics, the
@@ -247,6 +257,14 @@ func (x *execution) run() result {
 		return x.setTemplate()
 	case requestSettings:
 		return x.changeSettings()
+	case requestReconfigure:
+		x.s.zxid++
+		return x.reconfigure()
+	case requestJoin:
+		x.s.zxid++
+		return x.join()
+	case requestSettle:
+		return x.settle()
 	case requestActivate:
 		x.s.zxid++
 		return x.activate()

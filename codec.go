@@ -92,10 +92,16 @@ func (e *encoder) init(c *initCommand) {
 	e.settings(&c.settings)
 	e.array(len(c.members))
 	for i := range c.members {
-		e.array(3)
-		e.member(c.members[i].id)
-		e.string(c.members[i].addr)
-		e.kind(uint8(c.members[i].role))
+		m := &c.members[i]
+		if e.format < membersChange {
+			e.array(3)
+		} else {
+			e.array(4)
+			e.string(m.clientAddr)
+		}
+		e.member(m.id)
+		e.string(m.addr)
+		e.kind(uint8(m.role))
 	}
 }
 
@@ -112,8 +118,14 @@ func (d *decoder) init() *initCommand {
 	}
 	c.members = make([]memberRecord, d.list(maxMembers, leastMember))
 	for i := range c.members {
-		d.array(3)
-		c.members[i] = memberRecord{id: MemberID(d.uint()), addr: d.string(), role: MemberRole(d.small(uint64(Observer)))}
+		m := &c.members[i]
+		if d.format < membersChange {
+			d.array(3)
+		} else {
+			d.array(4)
+			m.clientAddr = d.string()
+		}
+		m.id, m.addr, m.role = MemberID(d.uint()), d.string(), MemberRole(d.small(uint64(Observer)))
 		if c.members[i].id == 0 {
 			d.fail("member id 0")
 		}
@@ -258,6 +270,12 @@ func (e *encoder) request(r *request) {
 		e.settings(&r.change.to)
 	case requestActivate:
 		e.uint(uint64(r.version))
+	case requestReconfigure:
+		e.reconfiguration(r.reconfiguration)
+	case requestJoin:
+		e.joining(r.joining)
+	case requestSettle:
+		e.uint(uint64(r.settled))
 	}
 }
 
@@ -309,6 +327,12 @@ func (d *decoder) request(r *request, single []op) {
 	case requestSettings:
 		d.array(2)
 		r.change = &settingsChange{from: d.settings(), to: d.settings()}
+	case requestReconfigure:
+		r.reconfiguration = d.reconfiguration()
+	case requestJoin:
+		r.joining = d.joining()
+	case requestSettle:
+		r.settled = ZXID(d.uint())
 	case requestActivate:
 		// It is the first command of its version, so that who does not know that stops here.
 		if r.version = FormatVersion(d.uint()); r.version > d.format {

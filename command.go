@@ -101,6 +101,9 @@ const (
 	requestSetTemplate  requestKind = 12
 	requestSettings     requestKind = 13
 	requestActivate     requestKind = 14 // puts a format version into force
+	requestReconfigure  requestKind = 15 // changes who the members are
+	requestJoin         requestKind = 16 // a member that was never started gives its directory
+	requestSettle       requestKind = 17 // the leader's word that raft is as configured
 )
 
 // A request is one caller's wish in a batch. zxids are counted per request.
@@ -124,7 +127,11 @@ type request struct {
 	user     *user           // requestSetUser, requestRemoveUser (the name alone)
 	template *template       // requestSetTemplate; without a list it removes one
 	change   *settingsChange // requestSettings
-	version  FormatVersion   // requestActivate
+
+	reconfiguration *reconfiguration // requestReconfigure
+	joining         *joining         // requestJoin
+	settled         ZXID             // requestSettle: the configuration
+	version         FormatVersion    // requestActivate
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.
@@ -216,7 +223,7 @@ type opResult struct {
 	code  Code
 	path  string // create: with the sequence number
 	stat  Stat   // create, setData, setACL, check, add
-	value int64  // add: the sum
+	value int64  // add: the sum; of a join: the member's id
 }
 
 // firstError returns the code of the request, or that of its first operation

@@ -33,6 +33,12 @@ const (
 	ErrUnimplemented Code = -6
 	// ErrBadArguments says that a path or another argument is malformed.
 	ErrBadArguments Code = -8
+	// ErrNewConfigNoQuorum says that too few of the voters that a change of members
+	// would leave were heard of lately, see [Coordinator.Reconfigure].
+	ErrNewConfigNoQuorum Code = -13
+	// ErrReconfigInProgress says that an earlier change of members has not come to its
+	// end yet.
+	ErrReconfigInProgress Code = -14
 	// ErrNoNode says that the znode, or the parent of the znode to create, does
 	// not exist.
 	ErrNoNode Code = -101
@@ -92,6 +98,8 @@ var codeTexts = map[Code]string{
 	ErrMarshalling:             "malformed request",
 	ErrUnimplemented:           "not available in this ensemble",
 	ErrBadArguments:            "bad arguments",
+	ErrNewConfigNoQuorum:       "too few voters would be left that were heard of lately",
+	ErrReconfigInProgress:      "an earlier change of members is under way",
 	ErrNoNode:                  "no such znode",
 	ErrNoAuth:                  "not allowed by the ACL",
 	ErrBadVersion:              "version or other condition does not match",

@@ -95,6 +95,7 @@ type effects struct {
 	exceeded []*quota    // that have a limit which is exceeded and not enforced
 	touched  bool        // the proposer's sessions were extended
 	marked   bool        // group time was set
+	members  bool        // something about who the members are, or where, has changed
 	panic    string      // a defect, caught
 	kept     []keptState // that somebody here wants
 }

@@ -17,14 +17,19 @@ const (
 	formatVersion = 2
 )
 
+// What came with which version.
+const (
+	membersChange = 2 // members come and go
+)
+
 // since returns the first version that has requests of this kind.
 func (k requestKind) since() FormatVersion {
 	switch k {
 	case requestWrite, requestMulti, requestOpenSession, requestCloseSession, requestExpire, requestReap, requestResume,
 		requestRelease, requestWithdraw, requestSetUser, requestRemoveUser, requestSetTemplate, requestSettings:
 		return 1
-	case requestActivate:
-		return 2
+	case requestActivate, requestReconfigure, requestJoin, requestSettle:
+		return membersChange
 	}
 	return formatVersion + 1 // none that this binary knows
 }

@@ -145,11 +145,15 @@ func goldenCommands(version FormatVersion) map[string]*command {
 		incarnation: 1, number: 2, observed: 3, requests: []request{},
 		touch: &touch{markMS: 1_700_000_000_000, gapMS: 500, freeBytes: 1 << 41, lowOnSpace: true, silences: []silence{{9, 1, true}, {10, 1 << 41, false}}},
 	}}
+	clientAddr := ""
+	if version >= membersChange {
+		clientAddr = "b:2181"
+	}
 	all := map[string]*command{
 		"init": {kind: commandInit, group: 1, member: 2, init: &initCommand{
 			version: version, ensemble: "golden", id: 1<<64 - 2, timeMS: 1_700_000_000_000,
 			settings: goldenSettings,
-			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer}},
+			members:  []memberRecord{{id: 1, addr: "a:7000"}, {id: 2, addr: "b:7000", role: Observer, clientAddr: clientAddr}},
 		}},
 		"hello":                {kind: commandHello, group: 1, member: 2, hello: &helloCommand{expected: 3, nonce: 1<<64 - 1, addr: "b:7000"}},
 		"batch-touch":          touched,
@@ -182,6 +186,11 @@ func goldenCommands(version FormatVersion) map[string]*command {
 		}}}),
 		"request-reap":     batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
 		"request-activate": batch(request{kind: requestActivate, version: 2}),
+		"request-reconfigure": batch(request{kind: requestReconfigure, reconfiguration: &reconfiguration{follows: anyConfiguration, force: true, changes: []memberChange{
+			{id: 4, role: Observer, addr: "d:1", clientAddr: "0.0.0.0:2181"}, {id: 1 << 40, remove: true},
+		}}}),
+		"request-join":   batch(request{kind: requestJoin, joining: &joining{id: 4, directory: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e", addr: "d:1", clientAddr: "d:2181"}}),
+		"request-settle": batch(request{kind: requestSettle, settled: 1 << 41}),
 	}
 	maps.DeleteFunc(all, func(_ string, cmd *command) bool {
 		return cmd.batch != nil && slices.ContainsFunc(cmd.batch.requests, func(r request) bool { return r.needs() > version })
@@ -263,6 +272,12 @@ func goldenState(version FormatVersion) *state {
 	claimant.identities = external.identities
 	s.sessions.put(&claimant)
 	s.apply(&command{kind: commandHello, group: rootGroup, member: 2, hello: &helloCommand{expected: 1, nonce: 2, addr: "y:1"}}, 0)
+	if version >= membersChange {
+		applyRequests(s,
+			request{kind: requestReconfigure, reconfiguration: &reconfiguration{follows: anyConfiguration, changes: []memberChange{{id: 9, addr: "i:1", clientAddr: "i:2"}, {id: 3, remove: true}}}},
+			request{kind: requestJoin, joining: &joining{id: 9, directory: "one", addr: "i:1"}},
+			request{kind: requestJoin, joining: &joining{directory: "another", addr: "j:1"}})
+	}
 	return s
 }
 
@@ -275,6 +290,7 @@ func stateParts(s *state) any {
 		id       EnsembleID
 		settings settings
 		zxid     ZXID
+		config   ZXID
 		timeMS   int64
 		nodes    []znode
 		keys     []treeKey
@@ -290,7 +306,7 @@ func stateParts(s *state) any {
 		rules    []ACLTemplate
 	}
 	p := parts{
-		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, timeMS: s.timeMS,
+		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, config: s.configured, timeMS: s.timeMS,
 		owners: slices.Collect(s.sessions.byOwner.all()), refs: slices.Collect(s.sessions.ephemerals.all()),
 		reapable: slices.Collect(s.tree.reapable.all()), counts: slices.Collect(s.sessions.counts.all()),
 	}

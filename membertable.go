@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -34,6 +35,11 @@ type memberRecord struct {
 	role    MemberRole
 	removed bool // a tombstone: the id is never used again
 
+	clientAddr string // where clients of other protocols reach it, for /zookeeper/config alone
+	directory  string // the UUID of the directory that it has joined with; empty before, and of initial members
+	unsettled  bool   // raft is not yet what this record says
+	passing    bool   // an observer that came by itself, and is removed when it is silent for long
+
 	// incarnation counts the starts of the member that this group has seen: each
 	// process asks for the next one with a hello before it proposes anything
 	// else. nonce is the process's own number, so that a hello that is applied
@@ -61,6 +67,8 @@ type memberRecord struct {
 //
 //	M1  ids are not zero and strictly increasing
 //	M2  a member that was never started has incarnation 0 and no batch
+//	M3  somebody votes
+//	M4  a directory is that of one member
 type memberTable []*memberRecord
 
 func (t memberTable) index(id MemberID) (int, bool) {
@@ -96,8 +104,15 @@ func (t memberTable) with(m *memberRecord) memberTable {
 
 func (t memberTable) violations() iter.Seq[error] {
 	return func(yield func(error) bool) {
-		last := MemberID(0)
+		if t.voters() == 0 && !yield(errors.New("M3: nobody votes")) {
+			return
+		}
+		last, directories := MemberID(0), map[string]MemberID{}
 		for _, m := range t {
+			if other, taken := directories[m.directory]; m.directory != "" && taken && !yield(fmt.Errorf("M4: members %v and %v have directory %s", other, m.id, m.directory)) {
+				return
+			}
+			directories[m.directory] = m.id
 			if m.id <= last && !yield(fmt.Errorf("M1: member %v behind member %v", m.id, last)) {
 				return
 			}

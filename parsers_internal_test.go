@@ -212,7 +212,7 @@ func FuzzCredential(f *testing.F) {
 // What is valid starts a state, also one that was read from the log.
 func FuzzConfig(f *testing.F) {
 	valid, _ := json.Marshal(fuzzedConfig{ //nolint:musttag // the names of fields will do
-		Name: "n", ID: 1, Dir: "d", Listen: "a:1", Members: []Member{{1, "a:1"}, {2, "b:1"}}, Election: int64(time.Second),
+		Name: "n", ID: 1, Dir: "d", Listen: "a:1", Members: []Member{{ID: 1, Addr: "a:1"}, {ID: 2, Addr: "b:1"}}, Election: int64(time.Second),
 		SuperDigest: "super:h", DefaultACL: []ACL{{PermAll, ID{"digest", "u:h"}}}, Schemes: []string{"jwt"},
 	})
 	f.Add(valid)

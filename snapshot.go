@@ -106,9 +106,16 @@ func (w *snapshotWriter) head(s *state) error {
 	e.uint(uint64(s.id))
 	e.uint(uint64(s.zxid))
 	e.int(s.timeMS)
-	e.array(2)
+	if e.format < membersChange {
+		e.array(2)
+	} else {
+		e.array(3)
+	}
 	e.uint(uint64(s.version))
 	e.settings(&s.settings)
+	if e.format >= membersChange {
+		e.uint(uint64(s.configured))
+	}
 	return w.frame()
 }
 
@@ -245,7 +252,15 @@ func (l *frameList) flush() error {
 }
 
 func (e *encoder) memberRecord(m *memberRecord) {
-	e.array(14)
+	if e.format < membersChange {
+		e.array(14)
+	} else {
+		e.array(18)
+		e.string(m.clientAddr)
+		e.string(m.directory)
+		e.bool(m.unsettled)
+		e.bool(m.passing)
+	}
 	e.member(m.id)
 	e.string(m.addr)
 	e.kind(uint8(m.role))
@@ -266,12 +281,16 @@ func (e *encoder) memberRecord(m *memberRecord) {
 }
 
 func (d *decoder) memberRecord() *memberRecord {
-	d.array(14)
-	m := &memberRecord{
-		id: MemberID(d.uint()), addr: d.string(), role: MemberRole(d.small(uint64(Observer))), removed: d.bool(),
-		incarnation: d.uint(), nonce: d.uint(), number: d.uint(), digest: d.uint(),
-		touches: d.uint(), helloTouches: d.uint(), touchedMS: d.int(), freeBytes: d.uint(), lowOnSpace: d.bool(),
+	m := &memberRecord{}
+	if d.format < membersChange {
+		d.array(14)
+	} else {
+		d.array(18)
+		m.clientAddr, m.directory, m.unsettled, m.passing = d.string(), d.string(), d.bool(), d.bool()
 	}
+	m.id, m.addr, m.role, m.removed = MemberID(d.uint()), d.string(), MemberRole(d.small(uint64(Observer))), d.bool()
+	m.incarnation, m.nonce, m.number, m.digest = d.uint(), d.uint(), d.uint(), d.uint()
+	m.touches, m.helloTouches, m.touchedMS, m.freeBytes, m.lowOnSpace = d.uint(), d.uint(), d.int(), d.uint(), d.bool()
 	if n := d.list(maxRequests, leastResult); n > 0 {
 		m.results = make([]result, n)
 	}
@@ -504,7 +523,11 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 		d.fail("it is of group %v, want group %v", group, r.s.group)
 	}
 	r.s.ensemble, r.s.id, r.s.zxid, r.s.timeMS = d.string(), EnsembleID(d.uint()), ZXID(d.uint()), d.int()
-	d.array(2)
+	if d.format < membersChange {
+		d.array(2)
+	} else {
+		d.array(3)
+	}
 	r.s.version = FormatVersion(d.small(1 << 31))
 	if r.s.version > formatVersion {
 		d.newer(uint64(r.s.version))
@@ -513,6 +536,9 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 		d.fail("head of version %d with version %d in force", r.format, r.s.version)
 	}
 	r.s.setSettings(d.settings())
+	if d.format >= membersChange {
+		r.s.configured = ZXID(d.uint())
+	}
 }
 
 // node adds a znode and what is derived from it.

@@ -150,9 +150,16 @@ func TestSnapshotVersions(t *testing.T) {
 		e.uint(0)
 		e.uint(0)
 		e.int(0)
-		e.array(2)
+		if version < membersChange {
+			e.array(2)
+		} else {
+			e.array(3)
+		}
 		e.uint(inForce)
 		e.settings(&settings{})
+		if version >= membersChange {
+			e.uint(0)
+		}
 		return bytes.Clone(e.buf.Bytes())
 	}
 	end := func() []byte {

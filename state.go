@@ -16,7 +16,9 @@ type state struct {
 	id       EnsembleID
 	settings settings
 	zxid     ZXID
-	timeMS   int64 // group time: milliseconds since 1970, never falls
+	// configured is the zxid of the last change of who the members are; 0 is none.
+	configured ZXID
+	timeMS     int64 // group time: milliseconds since 1970, never falls
 
 	tree       tree
 	acls       aclTable
