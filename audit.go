@@ -28,6 +28,8 @@ const (
 	actSetTemplate   auditAct = "set ACL template" // or remove it
 	actSettings      auditAct = "change settings"
 	actActivate      auditAct = "activate format version"
+	actReconfigure   auditAct = "change members"
+	actJoin          auditAct = "join"       // a process asks to be a member
 	actAdmitPeer     auditAct = "admit peer" // another member, or who says so; refusals alone
 )
 

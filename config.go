@@ -15,10 +15,17 @@ import (
 	"coord/internal/raftnode/peernet"
 )
 
-// A Member is one process of an ensemble, as [Config] and [Status] name it.
+// A Member is one process of an ensemble, as [Config] and [Configuration] name it.
 type Member struct {
 	ID   MemberID
 	Addr string // host:port that the other members dial
+
+	// Role says whether it votes. Those that an ensemble starts with all do.
+	Role MemberRole
+
+	// ClientAddr is where it serves clients of other protocols, host:port, for those
+	// who ask /zookeeper/config. Optional.
+	ClientAddr string
 }
 
 // Config says how to run one member. Dir alone makes an ensemble of a single
@@ -45,9 +52,34 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// then opens no port.
 	InitialMembers []Member
 
+	// Join names addresses of members of an ensemble that runs, host:port, of which this
+	// process is to become one: with the ID that it was added under
+	// ([Coordinator.AddMember]), or with an ID of zero as an observer, which needs no
+	// adding. Addr is where others reach it then. It excludes InitialMembers, and is
+	// used only until this process has become a member in Dir; later the directory
+	// knows the members, and ID may be zero.
+	//
+	// With an ID of zero, Dir may be empty: the member lives in a directory of its own
+	// among temporary files, which is removed when it is closed, and it is removed from
+	// the ensemble then; or, if it has no chance to say so, when nothing was heard of
+	// it for ObserverGrace.
+	Join []string
+
+	// Addr is host:port at which other members reach this one if it joins. Empty means
+	// Listen. Those of InitialMembers have theirs there.
+	Addr string
+
+	// ClientAddr is told with the member's address, see [Member]. Those of
+	// InitialMembers have theirs there. Optional.
+	ClientAddr string
+
+	// ObserverGrace is how long an observer that has joined without an ID of its own may
+	// be silent before it is removed, as far as this member leads. Zero means 5 minutes.
+	ObserverGrace time.Duration
+
 	// Listen is the address to accept other members' connections on, host:port.
-	// Empty means this member's address in InitialMembers. See TLS about addresses
-	// that other machines can reach.
+	// Empty means this member's address in InitialMembers, or Addr. See TLS about
+	// addresses that other machines can reach.
 	Listen string
 
 	// TLS is how members talk to each other: both sides of every connection show a
@@ -191,9 +223,11 @@ const (
 
 func (c *Config) setDefaults() {
 	c.Name = cmp.Or(c.Name, "coord")
-	if len(c.InitialMembers) == 0 {
+	if len(c.InitialMembers) == 0 && len(c.Join) == 0 {
 		c.ID = cmp.Or(c.ID, 1)
 	}
+	c.Addr = cmp.Or(c.Addr, c.Listen)
+	c.ObserverGrace = cmp.Or(c.ObserverGrace, 5*time.Minute)
 	c.TLS = c.TLS.Clone() // nil stays nil
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, 2*time.Second)
 	c.SessionTimeout = cmp.Or(c.SessionTimeout, 10*time.Second)
@@ -226,7 +260,7 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	wrong(c.Dir == "", "Dir is empty: it must name a directory")
+	wrong(c.Dir == "" && !c.throwsAway(), "Dir is empty: it must name a directory")
 	wrong(len(c.Name) > 255 || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f }),
 		"Name %q has more than 255 bytes or control characters", c.Name)
 	errs = append(errs, c.memberFaults()...)
@@ -248,7 +282,7 @@ func (c *Config) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"SessionTimeout": c.SessionTimeout, "OperationTimeout": c.OperationTimeout, "CloseTimeout": c.CloseTimeout,
-		"ReapInterval": c.ReapInterval, "ContainerGrace": c.ContainerGrace,
+		"ObserverGrace": c.ObserverGrace, "ReapInterval": c.ReapInterval, "ContainerGrace": c.ContainerGrace,
 	} {
 		wrong(d < 0, "%s %v is negative", name, d)
 	}
@@ -281,6 +315,9 @@ func (c *Config) securityFaults() []error {
 
 // memberFaults checks ID, InitialMembers and Listen.
 func (c *Config) memberFaults() []error {
+	if len(c.Join) > 0 {
+		return c.joinFaults()
+	}
 	var errs []error
 	if c.ID == 0 {
 		errs = append(errs, errors.New("ID is zero: it must name one of InitialMembers"))
@@ -297,6 +334,9 @@ func (c *Config) memberFaults() []error {
 			errs = append(errs, fmt.Errorf("InitialMembers[%d]: Addr: %w", i, err))
 		} else if other, taken := addrs[m.Addr]; taken {
 			errs = append(errs, fmt.Errorf("InitialMembers[%d] has the address %s of member %v", i, m.Addr, other))
+		}
+		if m.Role != Voter {
+			errs = append(errs, fmt.Errorf("InitialMembers[%d] does not vote: observers join later", i))
 		}
 		ids[m.ID] = true
 		addrs[m.Addr] = m.ID
@@ -322,25 +362,58 @@ func (c *Config) advertised() string {
 			return m.Addr
 		}
 	}
-	return c.Listen
+	return c.Addr
 }
+
+// joinFaults checks the fields of a member that joins.
+func (c *Config) joinFaults() []error {
+	var errs []error
+	if len(c.InitialMembers) > 0 {
+		errs = append(errs, errors.New("InitialMembers and Join exclude each other"))
+	}
+	for i, addr := range c.Join {
+		if err := peernet.ValidAddress(addr); err != nil {
+			errs = append(errs, fmt.Errorf("Join[%d]: %w", i, err))
+		}
+	}
+	if err := peernet.ValidAddress(c.Addr); err != nil {
+		errs = append(errs, fmt.Errorf("Addr of a member that joins: %w", err))
+	}
+	if c.Listen != "" {
+		if err := peernet.ValidListen(c.Listen); err != nil {
+			errs = append(errs, fmt.Errorf("field Listen: %w", err))
+		}
+	}
+	return errs
+}
+
+// throwsAway reports whether this member lives in a directory that ends with it.
+func (c *Config) throwsAway() bool { return c.Dir == "" && len(c.Join) > 0 && c.ID == 0 }
 
 // members returns the members that the ensemble starts with.
 func (c *Config) members() []Member {
 	if len(c.InitialMembers) == 0 {
-		return []Member{{ID: c.ID, Addr: c.Listen}}
+		return []Member{{ID: c.ID, Addr: c.Addr}}
 	}
 	return c.InitialMembers
 }
 
-// initCommand returns what starts the ensemble.
+// newLogger returns the logger of this member.
+func (c *Config) newLogger() *slog.Logger {
+	return c.Logger.With(slog.Uint64("member", uint64(c.ID)))
+}
+
+// initCommand returns what starts the ensemble, or nil if this member joins it.
 func (c *Config) initCommand() *initCommand {
+	if len(c.Join) > 0 {
+		return nil // it has started
+	}
 	in := &initCommand{
 		version: cmp.Or(c.firstFormat, formatVersion), ensemble: c.Name, id: EnsembleID(max(randomUint64(), 1)), timeMS: time.Now().UnixMilli(),
 		settings: c.settings(),
 	}
 	for _, m := range c.members() {
-		in.members = append(in.members, memberRecord{id: m.ID, addr: m.Addr, role: Voter})
+		in.members = append(in.members, memberRecord{id: m.ID, addr: m.Addr, role: Voter, clientAddr: m.ClientAddr})
 	}
 	return in
 }

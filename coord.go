@@ -29,6 +29,9 @@ type Coordinator struct {
 	hosted chan struct{} // closed when host is set, for those whom it calls before
 	roll   *rollCall     // of the first start; nil if it needs none
 
+	contacts contactBook
+	learning sync.Mutex // held while what another member knows is put in use
+
 	ledger         *ledger // of what sessions with limits use
 	auditLog       *slog.Logger
 	authenticating chan struct{} // holds a place for each call of an authenticator
@@ -71,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 	}
 	c := newCoordinator(cfg)
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	if err := c.start(); err != nil {
+	if err := c.start(ctx); err != nil {
 		c.cancel(err)
 		return nil, fmt.Errorf("coord: open %s: %w", cfg.Dir, err)
 	}
@@ -81,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 // newCoordinator returns a member that has nothing to run on yet.
 func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
 	c := &Coordinator{
-		cfg: cfg, log: cfg.Logger.With(slog.Uint64("member", uint64(cfg.ID))), auditLog: cfg.newAuditLogger(),
+		cfg: cfg, log: cfg.newLogger(), auditLog: cfg.newAuditLogger(),
 		authenticating: make(chan struct{}, maxAuthenticating), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(cfg.memory != nil),
 	}
 	c.ledger = newLedger(&c.cfg)
@@ -90,11 +93,15 @@ func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
 
 // start opens directory and host and starts the goroutines. What it has opened
 // when it fails, it closes.
-func (c *Coordinator) start() (err error) {
+func (c *Coordinator) start(ctx context.Context) (err error) {
 	// First the directory: it knows who the members are.
 	if c.disk, err = openDisk(&c.cfg); err != nil {
 		return err
 	}
+	if err := c.disk.join(ctx, &c.cfg, c.log); err != nil {
+		return errors.Join(err, c.disk.close())
+	}
+	c.log, c.auditLog = c.cfg.newLogger(), c.cfg.newAuditLogger() // which name the member
 	// Its members may be reached at other addresses than the configuration names.
 	if err := errors.Join(c.cfg.doorFaults()...); err != nil {
 		return errors.Join(err, c.disk.close())
@@ -108,6 +115,7 @@ func (c *Coordinator) start() (err error) {
 		return errors.Join(err, c.disk.close())
 	}
 	c.root.host = c.host
+	c.useContacts(c.disk.known())
 	close(c.hosted)
 	if c.roll != nil {
 		c.wg.Go(c.runFirstStart)
@@ -118,6 +126,7 @@ func (c *Coordinator) start() (err error) {
 		c.root.close(err)
 		return errors.Join(err, c.host.Close(), c.disk.close())
 	}
+	c.wg.Go(c.runContacts)
 	c.wg.Go(c.runOwnSession)
 	c.wg.Go(c.runDisk)
 	return nil
@@ -125,7 +134,11 @@ func (c *Coordinator) start() (err error) {
 
 // startRoot starts the replica of the root group and what belongs to it.
 func (c *Coordinator) startRoot() error {
-	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}); err != nil {
+	first := replica.Bootstrap
+	if len(c.cfg.Join) > 0 {
+		first = replica.Join
+	}
+	if err := c.disk.startGroup(c.host, c.root.id, &machine{g: c.root, s: newState(c.root.id)}, first); err != nil {
 		return err
 	}
 	c.root.start(&c.cfg)
@@ -335,6 +348,7 @@ func (c *Coordinator) Shutdown(ctx context.Context) error {
 	return c.stop(func() {
 		c.root.leave()
 		c.closeSessions(ctx)
+		c.leaveEnsemble(ctx)
 		c.handOver(ctx)
 	})
 }
@@ -399,6 +413,16 @@ func (c *Coordinator) closeSessions(ctx context.Context) {
 	closing.Wait()
 }
 
+// leaveEnsemble removes a member whose directory ends with it.
+func (c *Coordinator) leaveEnsemble(ctx context.Context) {
+	if c.disk.throwaway == "" || c.root.suspended() {
+		return
+	}
+	if _, err := c.Reconfigure(ctx, Reconfiguration{Remove: []MemberID{c.cfg.ID}}); err != nil {
+		c.log.Warn("not removed from the ensemble, which it is left to", slog.Any("err", err))
+	}
+}
+
 // handOver has another voter lead, if this member does. A request is often
 // refused under load and never repeated by the raft library, so it is made up to
 // three times.
@@ -439,6 +463,7 @@ func (g *group) successor(attempt int) MemberID {
 func (g *group) start(cfg *Config) {
 	g.spawn(g.proposer.run)
 	g.spawn(newReaper(g, cfg).run)
+	g.spawn((&reconciler{g: g, grace: cfg.ObserverGrace}).run)
 	g.spawn(g.runDeadlines)
 	g.spawn(g.hub.run)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -23,7 +24,11 @@ import (
 type disk struct {
 	dir    *raftdir.Dir
 	memory *raftnode.Memory
-	noted  uint64 // the log index that was last written down; owned by runDisk
+
+	configured map[MemberID]string // the addresses of members that the configuration names
+	throwaway  string              // the directory that ends with this member, or ""
+
+	noted uint64 // the log index that was last written down; owned by runDisk
 }
 
 func openDisk(cfg *Config) (*disk, error) {
@@ -34,15 +39,29 @@ func openDisk(cfg *Config) (*disk, error) {
 	if d.memory == nil {
 		d.memory = &raftnode.Memory{}
 	}
+	d.configured = map[MemberID]string{}
+	for _, m := range cfg.InitialMembers {
+		d.configured[m.ID] = m.Addr
+	}
 	var err error
+	if cfg.throwsAway() {
+		if cfg.Dir, err = os.MkdirTemp("", "coord-observer-"); err != nil {
+			return nil, err
+		}
+		d.throwaway = cfg.Dir
+	}
+	var voters map[replica.MemberID]string
+	if len(cfg.Join) == 0 {
+		voters = voterAddrs(cfg)
+	}
 	d.dir, err = raftdir.Open(d.memory.FS, cfg.Dir, raftdir.Identity{
-		Ensemble: cfg.Name, Member: replica.MemberID(cfg.ID), LogShards: cfg.LogShards, Voters: voterAddrs(cfg),
+		Ensemble: cfg.Name, Member: replica.MemberID(cfg.ID), LogShards: cfg.LogShards, Voters: voters,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.discard())
 	}
 	cfg.InitialMembers = firstMembers(cfg.InitialMembers, d.dir.Voters())
-	if cfg.memory == nil && len(cfg.InitialMembers) == 0 && cfg.Listen == "" {
+	if cfg.memory == nil && len(cfg.InitialMembers) == 0 && cfg.Addr == "" {
 		d.memory.Net = memnet.New() // nobody to talk to: no port is opened
 	}
 	return d, nil
@@ -87,6 +106,13 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 	cfg := &c.cfg
 	t := cfg.timing()
 	addrs := voterAddrs(cfg)
+	if len(cfg.Join) > 0 {
+		clear(addrs)
+		for id, m := range d.known().members {
+			addrs[replica.MemberID(id)] = m.addr
+		}
+		addrs[replica.MemberID(cfg.ID)] = cfg.Addr
+	}
 	open := d.memory.Open
 	if open == nil {
 		open = func(c raftnode.Config) (replica.Host, error) { return raftnode.Open(c) }
@@ -99,7 +125,9 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
 		Removed: d.dir.Removed, MarkRemoved: d.dir.MarkRemoved,
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
-		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: d.admit, Refused: c.auditPeer, Serve: c.serve,
+		OnRemoved: c.onRemoved,
+		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: c.admit, Refused: c.auditPeer, Serve: c.serve,
+		Unknown: c.contacts.unknown, Strangers: c.serveStranger,
 		Failpoints: d.memory.Failpoints, OnFailure: c.root.fail,
 	})
 	if err != nil {
@@ -108,13 +136,18 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 	return host, nil
 }
 
-// strangeReason begins the reason for which a member is refused that comes with
-// another directory than before. Who is refused knows it by that.
-const strangeReason = "strange directory: "
-
 // admit lets a member in that has shown who it is, if it comes with the directory
-// that it was first seen with. What it is told names no path of this machine.
-func (d *disk) admit(h peernet.Hello) error {
+// that it has joined with, or, as one of the first members, was first seen with.
+func (c *Coordinator) admit(h peernet.Hello) error {
+	if has := c.contacts.directoryOf(MemberID(h.Member)); has != "" && has != h.Directory {
+		return fmt.Errorf("%smember %d has joined with the directory %s, this one is %s", strangeReason, h.Member, has, h.Directory)
+	}
+	return c.disk.pin(h)
+}
+
+// pin writes down the first directory that a member is seen with, and refuses others.
+// What the member is told names no path of this machine.
+func (d *disk) pin(h peernet.Hello) error {
 	err := d.dir.Pin(h.Member, h.Directory)
 	if strange, ok := errors.AsType[*raftdir.Error](err); ok && errors.Is(err, raftdir.ErrStrangeDirectory) {
 		return fmt.Errorf("%s%s (%s)", strangeReason, strange.Detail, strange.Remedy)
@@ -133,7 +166,7 @@ func (d *disk) admit(h peernet.Hello) error {
 // started, or nil: it has lived here before, or nobody else is there to know more.
 // Those that live in memory are not asked, for nobody empties their directories.
 func (d *disk) firstStart(c *Coordinator, g GroupID) *rollCall {
-	if d.memory.Net != nil || d.memory.Open != nil || d.dir.Initialised(replica.GroupID(g)) {
+	if d.memory.Net != nil || d.memory.Open != nil || len(c.cfg.Join) > 0 || d.dir.Initialised(replica.GroupID(g)) {
 		return nil
 	}
 	var others []MemberID
@@ -156,8 +189,12 @@ func (d *disk) initialMembers() []MemberID {
 }
 
 // startGroup starts this member's replica of a group.
-func (d *disk) startGroup(host replica.Host, g GroupID, m *machine) error {
-	return host.StartGroup(replica.GroupID(g), m, replica.Bootstrap)
+func (d *disk) startGroup(host replica.Host, g GroupID, m *machine, first replica.First) error {
+	err := host.StartGroup(replica.GroupID(g), m, first)
+	if errors.Is(err, replica.ErrRemoved) {
+		return fmt.Errorf("%w: %w: ids are never used again, so join under a new one, with an empty directory", ErrNotMember, err)
+	}
+	return err
 }
 
 // note writes down how far the log was applied, so that a log that ends earlier
@@ -186,7 +223,15 @@ func (d *disk) seal(g *group) error {
 	return d.dir.Seal()
 }
 
-func (d *disk) close() error { return d.dir.Close() }
+func (d *disk) close() error { return errors.Join(d.dir.Close(), d.discard()) }
+
+// discard removes the directory if it is to end with this member.
+func (d *disk) discard() error {
+	if d.throwaway == "" {
+		return nil
+	}
+	return os.RemoveAll(d.throwaway)
+}
 
 // noteEvery is how often the log index is written down, and the free space looked
 // at.

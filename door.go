@@ -25,7 +25,11 @@ func (c *Config) doorFaults() []error {
 		return nil
 	}
 	var open []string
-	for _, m := range append(slices.Clone(c.InitialMembers), Member{Addr: c.Listen}) {
+	reached := append(slices.Clone(c.InitialMembers), Member{Addr: c.Listen}, Member{Addr: c.Addr})
+	for _, addr := range c.Join {
+		reached = append(reached, Member{Addr: addr})
+	}
+	for _, m := range reached {
 		if m.Addr != "" && peernet.ValidListen(m.Addr) == nil && !isLoopback(m.Addr) && !slices.Contains(open, m.Addr) {
 			open = append(open, m.Addr)
 		}

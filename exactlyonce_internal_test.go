@@ -386,8 +386,9 @@ func TestRemovedMembersAreRefused(t *testing.T) {
 	}
 }
 
-// A process whose member is removed while a batch of it is under way stops, and its
-// callers are told that the outcome is not known.
+// A process whose member is removed while a batch of it is under way proposes no more,
+// and its callers are told that the outcome is not known. It goes on to vote until raft
+// does without it, and stops then.
 func TestRemovalStopsTheMember(t *testing.T) {
 	bubble.Run(t, func(t *testing.T) {
 		c, h := scriptedMember(t)
@@ -405,6 +406,13 @@ func TestRemovalStopsTheMember(t *testing.T) {
 			t.Errorf("Create = %v, want an unknown outcome", err)
 		}
 		synctest.Wait()
+		if err := c.Health(); errors.Is(err, ErrFailed) {
+			t.Errorf("Health while raft counts on it = %v", err)
+		}
+		if _, _, err := s.Create(t.Context(), "/m", nil); !errors.Is(err, ErrNotMember) {
+			t.Errorf("another Create = %v, want %v", err, ErrNotMember)
+		}
+		c.onRemoved(replica.GroupID(rootGroup))
 		if err := c.Health(); !errors.Is(err, ErrFailed) || !errors.Is(err, ErrNotMember) {
 			t.Errorf("Health = %v, want failed because it is no member", err)
 		}
@@ -414,7 +422,8 @@ func TestRemovalStopsTheMember(t *testing.T) {
 			t.Fatal(err)
 		}
 		again.root.start(&again.cfg)
-		<-again.ctx.Done()
+		synctest.Wait()
+		again.onRemoved(replica.GroupID(rootGroup))
 		if err := again.Health(); !errors.Is(err, ErrNotMember) {
 			t.Errorf("Health of its next process = %v", err)
 		}

@@ -49,7 +49,7 @@ const (
 func HelloOf(c *Coordinator) []byte {
 	e := newEncoder()
 	m := c.root.state().members.get(c.cfg.ID)
-	e.command(&command{kind: commandHello, group: c.root.id, member: m.id, hello: &helloCommand{expected: m.incarnation, nonce: 1}}, formatVersion)
+	e.command(&command{kind: commandHello, group: c.root.id, member: m.id, hello: &helloCommand{expected: m.incarnation, nonce: 1, addr: m.addr}}, formatVersion)
 	return e.buf.Bytes()
 }
 

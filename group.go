@@ -71,6 +71,10 @@ type group struct {
 	signs    map[incarnationKey]time.Time // guarded by mu; when a process was last heard of, see expirer
 	silences map[SessionID]time.Time      // guarded by mu; when a session fell silent
 	role     replica.Role                 // guarded by mu
+	// membersChanged is guarded by mu; it is closed, and replaced, when something about
+	// the members has changed.
+	membersChanged chan struct{}
+	membersMoved   bool // owned by the goroutine of the machine; what is not published yet changes the members
 	handleWork
 }
 
@@ -85,7 +89,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(), points: cfg.failpoints(),
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
-		warnedQuotas: newQuotaWarnings(),
+		warnedQuotas: newQuotaWarnings(), membersChanged: make(chan struct{}),
 	}
 	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})
@@ -120,6 +124,10 @@ func (g *group) publish(p *published, changes []change) {
 	g.points.Hit(failpoint.Published)
 	g.hub.signal()
 	g.settle(p.state)
+	if g.membersMoved {
+		g.membersMoved = false
+		g.tellMembers()
+	}
 }
 
 // publishSnapshot makes a state visible that skips some changes. Handles end
@@ -131,6 +139,7 @@ func (g *group) publishSnapshot(p *published) {
 	g.pub.Store(p)
 	g.hub.signal()
 	g.reconcileSessions(p.state)
+	g.tellMembers()
 }
 
 // observe takes note of what an entry did, for this member's own purposes. The
@@ -148,6 +157,9 @@ func (g *group) observe(cmd *command, eff *effects, s *state) {
 	}
 	if eff.touched {
 		g.sign(s.members.get(cmd.member))
+	}
+	if eff.members {
+		g.membersMoved = true
 	}
 	if len(eff.exceeded) > 0 {
 		g.warnedQuotas.warn(g.log, time.Since(g.born), eff.exceeded)

@@ -17,6 +17,8 @@ import (
 const (
 	methodHello  = "hello"  // asked with the ids of the caller's initial members, of a first start
 	methodStatus = "status" // the answer is a Status
+	// methodMembers is asked with the caller's address; the answer is a contactList.
+	methodMembers = "members"
 )
 
 // A peerNet is a host that can reach other members beside the log. Those of
@@ -164,7 +166,7 @@ func (c *Coordinator) answerHello(body []byte) error {
 
 // serve answers another member. The host calls it as soon as it listens, which is
 // before it is known here.
-func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method string, body []byte) ([]byte, error) {
+func (c *Coordinator) serve(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error) {
 	switch method {
 	case methodHello:
 		return nil, c.answerHello(body)
@@ -184,6 +186,9 @@ func (c *Coordinator) serve(ctx context.Context, _ replica.MemberID, method stri
 		e := newEncoder()
 		e.status(&st, version)
 		return e.buf.Bytes(), nil
+	}
+	if method == methodMembers {
+		return c.answerMembers(MemberID(from), body)
 	}
 	return nil, fmt.Errorf("this version of coord has no method %q", method)
 }

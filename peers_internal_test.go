@@ -159,10 +159,10 @@ func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { fatal(t, d.close()) })
-	if err := d.admit(peernet.Hello{Member: 2, Directory: first}); err != nil {
+	if err := d.pin(peernet.Hello{Member: 2, Directory: first}); err != nil {
 		t.Fatal(err)
 	}
-	err = d.admit(peernet.Hello{Member: 2, Directory: second})
+	err = d.pin(peernet.Hello{Member: 2, Directory: second})
 	if err == nil {
 		t.Fatal("it was admitted")
 	}
@@ -180,7 +180,7 @@ func TestStrangeDirectoryIsToldWithoutPaths(t *testing.T) {
 	}
 
 	fatal(t, os.RemoveAll(cfg.Dir)) // so that nothing can be written down
-	err = d.admit(peernet.Hello{Member: 3, Directory: first})
+	err = d.pin(peernet.Hello{Member: 3, Directory: first})
 	if err == nil {
 		t.Fatal("it was admitted")
 	}

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -65,11 +66,13 @@ type pending struct {
 // heard of it is answered as well, and one that is applied again changes
 // nothing.
 type proposer struct {
-	g       *group
-	addr    string
-	initial *initCommand // nil: this member may not start the group
-	space   *semaphore.Weighted
-	wake    chan struct{} // holds 1: there is something in the queue
+	g    *group
+	addr string
+
+	ensemble string
+	initial  *initCommand // nil: this member may not start the group
+	space    *semaphore.Weighted
+	wake     chan struct{} // holds 1: there is something in the queue
 
 	// Owned by run.
 	enc         *encoder
@@ -96,7 +99,7 @@ type diskReport struct {
 
 func newProposer(g *group, cfg *Config) *proposer {
 	return &proposer{
-		g: g, addr: cfg.advertised(), initial: cfg.initCommand(),
+		g: g, addr: cfg.advertised(), ensemble: cfg.Name, initial: cfg.initCommand(),
 		space: semaphore.NewWeighted(maxQueueBytes), wake: make(chan struct{}, 1), enc: newEncoder(),
 	}
 }
@@ -288,11 +291,17 @@ func (p *proposer) gather() {
 
 // run is the proposer's goroutine.
 func (p *proposer) run() {
-	defer p.stop()
-	if err := p.serve(p.g.ctx); p.g.ctx.Err() == nil {
+	err := p.serve(p.g.ctx)
+	if p.g.ctx.Err() == nil && !errors.Is(err, errRemoved) {
 		p.g.fail(err)
 	}
+	// One that was removed goes on to vote until raft does without it: its vote may be
+	// needed for that. Then the host says so, or whoever is asked where the others are.
+	p.stop(cmp.Or(context.Cause(p.g.ctx), err))
 }
+
+// errRemoved says that the group has removed this member.
+var errRemoved = fmt.Errorf("%w: it was removed", ErrNotMember)
 
 // serve joins the group and then proposes batches until ctx ends, or until there
 // is a reason why this process cannot go on.
@@ -348,15 +357,15 @@ func takesSession(batch []*pending) bool {
 	})
 }
 
-// stop refuses whatever is in the queue or still comes.
-func (p *proposer) stop() {
+// stop refuses whatever is in the queue or still comes, because of err.
+func (p *proposer) stop(err error) {
 	p.mu.Lock()
-	p.closed = context.Cause(p.g.ctx)
+	p.closed = err
 	queue := p.queue
 	p.queue = nil
 	p.mu.Unlock()
 	for _, q := range queue {
-		q.err = p.closed
+		q.err = err
 		close(q.done)
 		p.space.Release(q.cost())
 	}
@@ -415,12 +424,12 @@ func randomUint64() uint64 {
 // admitted checks that the group takes this member.
 func (p *proposer) admitted(s *state, m *memberRecord) error {
 	switch {
-	case p.initial != nil && s.ensemble != p.initial.ensemble:
-		return fmt.Errorf("%w: it is %q, not %q", ErrNotMember, s.ensemble, p.initial.ensemble)
+	case s.ensemble != p.ensemble:
+		return fmt.Errorf("%w: it is %q, not %q", ErrNotMember, s.ensemble, p.ensemble)
 	case m == nil:
 		return fmt.Errorf("%w: ensemble %q has no member %v", ErrNotMember, s.ensemble, p.g.member)
 	case m.removed:
-		return fmt.Errorf("%w: member %v was removed from ensemble %q", ErrNotMember, p.g.member, s.ensemble)
+		return fmt.Errorf("%w from ensemble %q: member %v", errRemoved, s.ensemble, p.g.member)
 	}
 	return nil
 }
@@ -527,10 +536,10 @@ func (p *proposer) repeat(ctx context.Context, number uint64, frozen []byte) (*m
 		p.try(ctx, frozen)
 		m, err := p.record()
 		switch {
+		case m != nil && m.incarnation == p.incarnation && m.number == number && m.digest == digestOf(frozen):
+			return m, nil // even if it has removed this member
 		case err != nil:
 			return nil, err
-		case m.number == number && m.digest == digestOf(frozen):
-			return m, nil
 		case m.number >= number:
 			return nil, fmt.Errorf("batch %d of member %v was applied with other bytes", number, p.g.member)
 		case ctx.Err() != nil:
@@ -545,9 +554,9 @@ func (p *proposer) record() (*memberRecord, error) {
 	m := p.g.state().members.get(p.g.member)
 	switch {
 	case m == nil || m.removed:
-		return nil, fmt.Errorf("%w: member %v was removed", ErrNotMember, p.g.member)
+		return m, fmt.Errorf("%w: member %v", errRemoved, p.g.member)
 	case m.incarnation != p.incarnation:
-		return nil, fmt.Errorf("another process runs as member %v: incarnation %d has followed %d", p.g.member, m.incarnation, p.incarnation)
+		return m, fmt.Errorf("another process runs as member %v: incarnation %d has followed %d", p.g.member, m.incarnation, p.incarnation)
 	}
 	return m, nil
 }

@@ -34,7 +34,7 @@ func (e *Ensemble) endAll() {
 	var ending sync.WaitGroup
 	for _, id := range e.ids() {
 		e.mu.Lock()
-		c := e.members[id].running
+		c := e.place(id).running
 		e.mu.Unlock()
 		if c == nil {
 			continue
@@ -56,7 +56,7 @@ func (e *Ensemble) healMembers() {
 		e.net.Clear()
 	}
 	for _, id := range e.ids() {
-		m := e.members[id]
+		m := e.place(id)
 		if m.disk != nil {
 			m.disk.ClearFaults()
 			m.disk.SetSpace(-1)

@@ -128,6 +128,6 @@ func (m *member) isFull() bool {
 func (e *Ensemble) mayFail(id coord.MemberID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := e.members[id]
+	m := e.place(id)
 	return m.full || m.repair != nil
 }

@@ -39,12 +39,16 @@ type Ensemble struct {
 	trace trace
 	logs  logs
 
+	observers int // that have joined until now; owned by the test's goroutine
+
 	// acting is held by whoever starts, ends, pauses or resumes a member. It comes
 	// before mu, which is a leaf.
 	acting sync.Mutex
 
-	mu      sync.Mutex
-	members map[coord.MemberID]*member            // does not change; guarded by mu is what members hold
+	// places is replaced as a whole, under acting, when members come and go.
+	places atomic.Pointer[map[coord.MemberID]*member]
+
+	mu      sync.Mutex                            // also of what members hold
 	lives   map[*coord.Coordinator]coord.MemberID // guarded by mu; of all that were ever started
 	nemeses []*Nemesis                            // guarded by mu
 }
@@ -103,12 +107,13 @@ func NewEnsemble(tb testing.TB, n int, opts ...Option) *Ensemble {
 	}
 	e := &Ensemble{
 		t: tb, o: newOptions(tb, opts), label: strconv.FormatUint(ensembles.Add(1), 10), born: time.Now(),
-		members: map[coord.MemberID]*member{}, lives: map[*coord.Coordinator]coord.MemberID{},
+		lives: map[*coord.Coordinator]coord.MemberID{},
 	}
 	if !e.o.onSockets {
 		e.net = memnet.New()
 		e.net.Lose(0, e.o.seed)
 	}
+	e.places.Store(&map[coord.MemberID]*member{})
 	e.addMembers(n)
 	tb.Cleanup(e.finish)
 	for _, id := range e.ids() {
@@ -123,7 +128,7 @@ func NewEnsemble(tb testing.TB, n int, opts ...Option) *Ensemble {
 	return e
 }
 
-// addMembers fills e.members.
+// addMembers makes the first members.
 func (e *Ensemble) addMembers(n int) {
 	e.t.Helper()
 	dir := "/coordtest"
@@ -141,9 +146,19 @@ func (e *Ensemble) addMembers(n int) {
 		m.cfg.ID, m.cfg.InitialMembers = in.ID, initial
 		m.cfg.Dir = filepath.Join(dir, in.ID.String())
 		e.equip(m)
-		e.members[in.ID] = m
+		e.settle(m)
 	}
 }
+
+// settle adds a place.
+func (e *Ensemble) settle(m *member) {
+	places := maps.Clone(*e.places.Load())
+	places[m.id] = m
+	e.places.Store(&places)
+}
+
+// place returns that of a member, or nil.
+func (e *Ensemble) place(id coord.MemberID) *member { return (*e.places.Load())[id] }
 
 // addresses returns those of n members.
 func (e *Ensemble) addresses(n int) []string {
@@ -178,9 +193,9 @@ func (e *Ensemble) configure() coord.Config {
 		}
 		change(&cfg)
 	}
-	if cfg.Name != "" || cfg.ID != 0 || cfg.Dir != "" || cfg.InitialMembers != nil || cfg.Listen != "" {
-		e.t.Fatalf("coordtest: WithConfig sets Name %q, ID %v, Dir %q, InitialMembers %v, Listen %q: the ensemble chooses these itself",
-			cfg.Name, cfg.ID, cfg.Dir, cfg.InitialMembers, cfg.Listen)
+	if cfg.Name != "" || cfg.ID != 0 || cfg.Dir != "" || cfg.InitialMembers != nil || cfg.Listen != "" || cfg.Join != nil || cfg.Addr != "" {
+		e.t.Fatalf("coordtest: WithConfig sets Name %q, ID %v, Dir %q, InitialMembers %v, Listen %q, Join %q, Addr %q: the ensemble chooses these itself",
+			cfg.Name, cfg.ID, cfg.Dir, cfg.InitialMembers, cfg.Listen, cfg.Join, cfg.Addr)
 	}
 	return cfg
 }
@@ -207,7 +222,7 @@ func (e *Ensemble) hasten() {
 	if e.net == nil {
 		return
 	}
-	m := e.members[coord.MemberID(e.o.seed%uint64(e.Size())+1)]
+	m := e.place(coord.MemberID(e.o.seed%uint64(e.Size()) + 1))
 	for range 20 {
 		if m.last.Status().Leader != 0 {
 			return
@@ -217,23 +232,23 @@ func (e *Ensemble) hasten() {
 	}
 }
 
-func (e *Ensemble) ids() []coord.MemberID { return slices.Sorted(maps.Keys(e.members)) }
+func (e *Ensemble) ids() []coord.MemberID { return slices.Sorted(maps.Keys(*e.places.Load())) }
 
 // Seed returns the number that decides by what dice are thrown, see [WithSeed].
 func (e *Ensemble) Seed() uint64 { return e.o.seed }
 
 // Size returns the number of members, running or not.
-func (e *Ensemble) Size() int { return len(e.members) }
+func (e *Ensemble) Size() int { return len(*e.places.Load()) }
 
-// Member returns the member numbered i, from 1 to Size, whether or not it is
-// running.
+// Member returns the member with the id i, whether or not it is running. The first ones
+// have those from 1.
 func (e *Ensemble) Member(i int) *coord.Coordinator {
 	e.t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	m := e.members[coord.MemberID(i)]
+	m := e.place(coord.MemberID(i))
 	if i < 1 || m == nil {
-		e.t.Fatalf("coordtest: no member %d in an ensemble of %d", i, len(e.members))
+		e.t.Fatalf("coordtest: no member %d in an ensemble of %d", i, e.Size())
 	}
 	return m.last
 }
@@ -245,7 +260,7 @@ func (e *Ensemble) Running() []*coord.Coordinator {
 	defer e.mu.Unlock()
 	var running []*coord.Coordinator
 	for _, id := range e.ids() {
-		if m := e.members[id]; m.up() && !m.paused {
+		if m := e.place(id); m.up() && !m.paused {
 			running = append(running, m.running)
 		}
 	}
@@ -263,7 +278,7 @@ func (e *Ensemble) memberOf(c *coord.Coordinator) (*member, error) {
 	if !known {
 		return nil, errors.New("the member is not one of this ensemble")
 	}
-	return e.members[id], nil
+	return e.place(id), nil
 }
 
 // runningMember returns the place that c runs at.

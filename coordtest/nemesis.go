@@ -98,7 +98,7 @@ func (e *Ensemble) StartFaults(f Faults) *Nemesis {
 
 // completeFaults fills in defaults, and says what is wrong.
 func (e *Ensemble) completeFaults(f *Faults) error {
-	election := e.members[1].cfg.ElectionTimeout
+	election := e.place(1).cfg.ElectionTimeout
 	if election == 0 {
 		election = 2 * time.Second // coord's own default
 	}
@@ -137,9 +137,9 @@ func (e *Ensemble) canHave(kind Fault) error {
 	case Kills, Stops, Snapshots, ClockLeaps:
 		return nil
 	case PowerCuts:
-		return e.mayCutPower(e.members[1])
+		return e.mayCutPower(e.place(1))
 	case SlowDisks:
-		return e.mayHarmDisk(e.members[1])
+		return e.mayHarmDisk(e.place(1))
 	case Pauses:
 		if e.net == nil {
 			return fmt.Errorf("%q needs the network in memory: leave OnSockets out", kind)
@@ -330,8 +330,8 @@ func (n *Nemesis) leader(otherwise coord.MemberID) coord.MemberID {
 func (n *Nemesis) do(kind Fault, a aim, lasting time.Duration) (undo func() error, err error) {
 	e := n.e
 	e.mu.Lock()
-	m := e.members[a.victim]
-	c, other := m.last, e.members[a.other]
+	m := e.place(a.victim)
+	c, other := m.last, e.place(a.other)
 	oc := other.last
 	e.mu.Unlock()
 	restart := func() error {

@@ -113,13 +113,13 @@ func (e *Ensemble) split(side []*coord.Coordinator) error {
 		}
 		in[m.id] = true
 	}
-	if len(in) == 0 || len(in) == len(e.members) {
-		return fmt.Errorf("%d of %d members on one side leaves nobody on the other", len(in), len(e.members))
+	if len(in) == 0 || len(in) == e.Size() {
+		return fmt.Errorf("%d of %d members on one side leaves nobody on the other", len(in), e.Size())
 	}
 	for _, a := range e.ids() {
 		for _, b := range e.ids() {
 			if in[a] && !in[b] {
-				e.net.Cut(e.members[a].addr, e.members[b].addr)
+				e.net.Cut(e.place(a).addr, e.place(b).addr)
 			}
 		}
 	}

@@ -165,24 +165,36 @@ func (e *Ensemble) restart(c *coord.Coordinator) (*coord.Coordinator, error) {
 
 // start starts a member that is down.
 func (e *Ensemble) start(id coord.MemberID) (*coord.Coordinator, error) {
-	m := e.members[id]
+	m := e.place(id)
+	c, err := e.open(m)
+	if err != nil {
+		return nil, err
+	}
+	return c, e.enter(m, c)
+}
+
+// open opens a process of a member.
+func (e *Ensemble) open(m *member) (c *coord.Coordinator, err error) {
 	cfg := m.cfg
 	if m.memory != nil {
 		private.SetMemory(&cfg, m.memory)
 	}
-	var c *coord.Coordinator
-	var err error
 	// Every goroutine that starts from here carries the label, so that finish can
 	// tell this ensemble's from others.
 	pprof.Do(context.Background(), pprof.Labels("coordtest", e.label), func(ctx context.Context) {
 		c, err = coord.Open(ctx, cfg)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("member %v: %w", id, err)
+		return nil, fmt.Errorf("member %v: %w", m.id, err)
 	}
+	return c, nil
+}
+
+// enter takes note of a process that was opened.
+func (e *Ensemble) enter(m *member, c *coord.Coordinator) error {
 	e.mu.Lock()
 	m.running, m.last, m.full = c, c, m.isFull()
-	e.lives[c] = id
+	e.lives[c] = m.id
 	e.mu.Unlock()
-	return c, e.serve(m, c)
+	return e.serve(m, c)
 }

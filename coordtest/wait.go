@@ -78,7 +78,7 @@ func (e *Ensemble) describe() string {
 	var b strings.Builder
 	for _, id := range e.ids() {
 		e.mu.Lock()
-		m := e.members[id]
+		m := e.place(id)
 		c, up, paused := m.running, m.up(), m.paused
 		e.mu.Unlock()
 		switch {

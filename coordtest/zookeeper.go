@@ -85,7 +85,7 @@ func (e *Ensemble) serveAll() ([]string, error) {
 	}
 	var addrs []string
 	for i, id := range e.ids() {
-		m := e.members[id]
+		m := e.place(id)
 		if m.clientAddr == "" {
 			m.clientAddr = free[i]
 			e.mu.Lock()
@@ -185,7 +185,7 @@ func (e *Ensemble) stopServing() {
 	e.acting.Lock()
 	defer e.acting.Unlock()
 	for _, id := range e.ids() {
-		m := e.members[id]
+		m := e.place(id)
 		m.serving.close()
 		m.serving = nil
 	}
