@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"coord/internal/failpoint"
 	"coord/internal/replica"
@@ -26,6 +25,7 @@ type Coordinator struct {
 	disk *disk
 	root *group
 
+	roles  *roleBoard
 	hosted chan struct{} // closed when host is set, for those whom it calls before
 	roll   *rollCall     // of the first start; nil if it needs none
 
@@ -50,6 +50,7 @@ type Coordinator struct {
 	ownNew  chan struct{} // guarded by mu; closed when own is replaced
 	stopped chan struct{} // guarded by mu; made by the first Close, closed when it is done
 	stopErr error         // set before stopped is closed
+	undrain func()        // guarded by mu; nil unless this member is drained
 }
 
 // Open starts a member. It does not wait for other members: [Coordinator.Ready]
@@ -85,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Coordinator, error) {
 func newCoordinator(cfg Config) *Coordinator { //nolint:gocritic // it is kept
 	c := &Coordinator{
 		cfg: cfg, log: cfg.newLogger(), auditLog: cfg.newAuditLogger(),
-		authenticating: make(chan struct{}, maxAuthenticating), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(cfg.memory != nil),
+		authenticating: make(chan struct{}, maxAuthenticating), roles: newRoleBoard(), hosted: make(chan struct{}), ownNew: make(chan struct{}), hashing: newHashing(cfg.memory != nil),
 	}
 	c.ledger = newLedger(&c.cfg)
 	return c
@@ -108,6 +109,7 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 	}
 	c.root = newGroup(rootGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
+	c.root.onRole = func(r replica.Role) { c.roles.show(rootGroup, r) }
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	c.roll = c.disk.firstStart(c, c.root.id)
 	if c.host, err = c.disk.openHost(c); err != nil {
@@ -142,6 +144,10 @@ func (c *Coordinator) startRoot() error {
 		return err
 	}
 	c.root.start(&c.cfg)
+	c.root.spawn((&reconciler{
+		g: c.root, grace: c.cfg.ObserverGrace,
+		offer: func(ctx context.Context, to MemberID) { c.offer(ctx, c.root, to) },
+	}).run)
 	return nil
 }
 
@@ -349,7 +355,7 @@ func (c *Coordinator) Shutdown(ctx context.Context) error {
 		c.root.leave()
 		c.closeSessions(ctx)
 		c.leaveEnsemble(ctx)
-		c.handOver(ctx)
+		c.handOverAll(ctx)
 	})
 }
 
@@ -423,47 +429,10 @@ func (c *Coordinator) leaveEnsemble(ctx context.Context) {
 	}
 }
 
-// handOver has another voter lead, if this member does. A request is often
-// refused under load and never repeated by the raft library, so it is made up to
-// three times.
-func (c *Coordinator) handOver(ctx context.Context) {
-	g := c.root
-	for attempt := 0; attempt < 3 && g.leading() && !g.suspended() && ctx.Err() == nil; attempt++ {
-		to := g.successor(attempt)
-		if to == 0 {
-			return
-		}
-		pause(ctx, 2*g.timing.tick*time.Duration(g.timing.heartbeatTicks))
-		if err := g.host.TransferLeadership(ctx, replica.GroupID(g.id), replica.MemberID(to)); err != nil {
-			c.log.Debug("leadership not handed over", slog.Any("err", err))
-			continue
-		}
-		for until := time.Now().Add(g.timing.touchEvery); g.leading() && time.Now().Before(until) && ctx.Err() == nil; {
-			pause(ctx, g.timing.tick)
-		}
-	}
-}
-
-// successor returns a voter other than this member that was heard of lately.
-func (g *group) successor(attempt int) MemberID {
-	s := g.state()
-	var candidates []MemberID
-	for _, m := range s.members {
-		if m.id != g.member && m.role == Voter && !m.removed && s.timeMS-m.touchedMS < 4*g.timing.suspendAfter.Milliseconds() && m.touches > 0 {
-			candidates = append(candidates, m.id)
-		}
-	}
-	if len(candidates) == 0 {
-		return 0
-	}
-	return candidates[attempt%len(candidates)]
-}
-
 // start starts the goroutines of the group.
 func (g *group) start(cfg *Config) {
 	g.spawn(g.proposer.run)
 	g.spawn(newReaper(g, cfg).run)
-	g.spawn((&reconciler{g: g, grace: cfg.ObserverGrace}).run)
 	g.spawn(g.runDeadlines)
 	g.spawn(g.hub.run)
 }

@@ -161,6 +161,10 @@ var (
 	// this member, or knows it as removed.
 	ErrNotMember = errors.New("not a member of this ensemble")
 
+	// ErrNoSuccessor is returned by [Coordinator.Drain] when this member leads and no
+	// other voter can lead instead.
+	ErrNoSuccessor = errors.New("no other voter can lead")
+
 	// ErrFailed is returned by every call after this member had to stop itself:
 	// [Coordinator.Health] says why.
 	ErrFailed = errors.New("member failed")

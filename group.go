@@ -62,6 +62,7 @@ type group struct {
 
 	joined  chan struct{}         // closed once this incarnation's hello is applied
 	onFail  func(error)           // called once
+	onRole  func(replica.Role)    // called for each change; nil: nobody looks
 	failure atomic.Pointer[error] // set once; every read asks for it
 
 	mu       sync.Mutex
@@ -197,6 +198,9 @@ func (g *group) setRole(r replica.Role) {
 		g.log.Info("leader changed", slog.Uint64("leader", uint64(r.Leader)), slog.Uint64("term", r.Term))
 	}
 	g.proposer.leaderChanged(r)
+	if g.onRole != nil {
+		g.onRole(r)
+	}
 }
 
 func (g *group) currentRole() replica.Role {

@@ -16,7 +16,8 @@ import (
 // may be told.
 const (
 	methodHello  = "hello"  // asked with the ids of the caller's initial members, of a first start
-	methodStatus = "status" // the answer is a Status
+	methodStatus = "status" // asked with the highest version the caller knows, or nothing for 1; the answer is a Status
+	methodQuiet  = "quiet"  // asked with a group and a time; proposes nothing there meanwhile
 	// methodMembers is asked with the caller's address; the answer is a contactList.
 	methodMembers = "members"
 )
@@ -186,6 +187,8 @@ func (c *Coordinator) serve(ctx context.Context, from replica.MemberID, method s
 		e := newEncoder()
 		e.status(&st, version)
 		return e.buf.Bytes(), nil
+	case methodQuiet:
+		return nil, c.answerQuiet(ctx, body)
 	}
 	if method == methodMembers {
 		return c.answerMembers(MemberID(from), body)
@@ -196,17 +199,22 @@ func (c *Coordinator) serve(ctx context.Context, from replica.MemberID, method s
 // The versions of what members tell each other.
 const (
 	helloVersion  = 1
-	statusVersion = 2 // from it on the answer tells format versions, and who asks says what it reads
+	statusVersion = 2 // from it on it tells format versions, roles and touches of members, groups and lag, and who asks says what it reads
 )
 
 // The numbers of fields of each version, from 1 on.
 var (
 	helloFields  = []int{2}
-	statusFields = []int{17, 20}
+	statusFields = []int{17, 22}
 )
 
-// leastPeer is the least number of bytes of a member in a status.
-const leastPeer = 3
+// The least numbers of bytes of a member and of a group in a status, and the most
+// groups that are read of one.
+const (
+	leastPeer  = 3
+	leastGroup = 8
+	maxGroups  = 1 << 16
+)
 
 // hello writes the ids of initial members.
 func (e *encoder) hello(initial []MemberID) {
@@ -279,10 +287,8 @@ func (e *encoder) status(st *Status, version uint64) {
 	e.bool(st.HasQuorum)
 	e.uint(uint64(st.ZXID))
 	e.array(len(st.Members))
-	for _, m := range st.Members {
-		e.array(2)
-		e.member(m.ID)
-		e.string(m.Addr)
+	for i := range st.Members {
+		e.memberState(&st.Members[i], version)
 	}
 	for _, n := range []int{st.Znodes, st.Sessions, st.Watches, st.MaxDataBytes} {
 		e.int(int64(n))
@@ -296,19 +302,49 @@ func (e *encoder) status(st *Status, version uint64) {
 	for _, v := range []FormatVersion{st.FormatVersion, st.OldestFormat, st.NewestFormat} {
 		e.uint(uint64(v))
 	}
+	e.int(int64(st.Lag))
+	e.array(len(st.Groups))
+	for i := range st.Groups {
+		e.groupStatus(&st.Groups[i])
+	}
 }
 
-// decodeStatus reads what encoder.status has written.
+func (e *encoder) memberState(m *MemberState, version uint64) {
+	if version == 1 {
+		e.array(2)
+		e.member(m.ID)
+		e.string(m.Addr)
+		return
+	}
+	e.array(4)
+	e.member(m.ID)
+	e.string(m.Addr)
+	e.kind(uint8(m.Role))
+	e.int(int64(m.SinceTouch))
+}
+
+func (e *encoder) groupStatus(g *GroupStatus) {
+	e.array(7)
+	e.uint(uint64(g.Group))
+	e.kind(uint8(g.Role))
+	e.member(g.Leader)
+	e.uint(g.Term)
+	e.bool(g.HasQuorum)
+	e.uint(uint64(g.ZXID))
+	e.int(int64(g.Lag))
+}
+
+// decodeStatus reads what encoder.status has written. What version 1 does not tell is
+// negative, and there are no groups.
 func decodeStatus(b []byte) (Status, error) {
 	d := newDecoder(b)
 	version := d.record("status", statusFields...)
 	st := Status{
 		Ensemble: d.string(), EnsembleID: EnsembleID(d.uint()), Member: MemberID(d.uint()), Role: Role(d.small(uint64(Observing))),
-		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()),
+		Leader: MemberID(d.uint()), Term: d.uint(), HasQuorum: d.bool(), ZXID: ZXID(d.uint()), Lag: -1,
 	}
 	for range d.list(maxMembers, leastPeer) {
-		d.array(2)
-		st.Members = append(st.Members, Member{ID: MemberID(d.uint()), Addr: d.string()})
+		st.Members = append(st.Members, d.memberState(version))
 	}
 	for _, p := range []*int{&st.Znodes, &st.Sessions, &st.Watches, &st.MaxDataBytes} {
 		*p = int(d.int())
@@ -327,5 +363,39 @@ func decodeStatus(b []byte) (Status, error) {
 	for _, p := range []*FormatVersion{&st.FormatVersion, &st.OldestFormat, &st.NewestFormat} {
 		*p = FormatVersion(d.small(1 << 31))
 	}
+	st.Lag = time.Duration(d.int())
+	for range d.list(maxGroups, leastGroup) {
+		st.Groups = append(st.Groups, d.groupStatus())
+	}
 	return st, d.done()
+}
+
+// statusHead reads the head of a status and returns its version.
+func (d *decoder) statusHead() uint64 {
+	n := d.list(maxRequests, 1)
+	version := d.uint()
+	if d.err == nil && version > statusVersion {
+		d.err = fmt.Errorf("%w: status of version %d, this binary knows %d", errNewerFormat, version, statusVersion)
+	}
+	if version == 0 || version == 1 && n != 17 || version == statusVersion && n != 19 {
+		d.fail("status of version %d with %d fields", version, n)
+	}
+	return version
+}
+
+func (d *decoder) memberState(version uint64) MemberState {
+	if version == 1 {
+		d.array(2)
+		return MemberState{ID: MemberID(d.uint()), Addr: d.string(), SinceTouch: -1}
+	}
+	d.array(4)
+	return MemberState{ID: MemberID(d.uint()), Addr: d.string(), Role: MemberRole(d.small(uint64(Observer))), SinceTouch: time.Duration(d.int())}
+}
+
+func (d *decoder) groupStatus() GroupStatus {
+	d.array(7)
+	return GroupStatus{
+		Group: GroupID(d.uint()), Role: Role(d.small(uint64(Observing))), Leader: MemberID(d.uint()), Term: d.uint(),
+		HasQuorum: d.bool(), ZXID: ZXID(d.uint()), Lag: time.Duration(d.int()),
+	}
 }

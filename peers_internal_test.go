@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,13 +34,21 @@ func statusRequestOf(version uint64) []byte {
 func goldenStatus() *Status {
 	return &Status{
 		Ensemble: "golden", EnsembleID: 0x1122334455667788, Member: 2, Role: Following, Leader: 3, Term: 4, HasQuorum: true, ZXID: 0x2a,
-		Members: []Member{{ID: 1, Addr: "a:7000"}, {ID: 2, Addr: "b:7000"}, {ID: 3, Addr: "c:7000"}},
-		Znodes:  5, Sessions: 6, Watches: 7, MaxDataBytes: 1 << 20,
+		Members: []MemberState{
+			{ID: 1, Addr: "a:7000", SinceTouch: 1500 * time.Millisecond}, {ID: 2, Addr: "b:7000"}, {ID: 3, Addr: "c:7000", Role: Observer, SinceTouch: -1},
+		},
+		Groups: []GroupStatus{
+			{Group: 1, Role: Following, Leader: 3, Term: 4, HasQuorum: true, ZXID: 0x2a, Lag: 20 * time.Millisecond},
+			{Group: 7, Role: Looking, Term: 1<<64 - 1, ZXID: 1<<64 - 1, Lag: -1},
+		},
+		Lag:    20 * time.Millisecond,
+		Znodes: 5, Sessions: 6, Watches: 7, MaxDataBytes: 1 << 20,
 		MinSessionTimeout: 4 * time.Second, MaxSessionTimeout: 7 * 24 * time.Hour, Health: "coord: member 2: suspended",
 		FormatVersion: 1, OldestFormat: 1, NewestFormat: 2,
 	}
 }
 
+// Members are asked by others of their own time, of the one before, and of the next.
 func TestGoldenStatus(t *testing.T) {
 	want := goldenStatus()
 	got, err := decodeStatus(golden(t, formatVersion, "member-status", statusOf(want)))
@@ -50,6 +59,10 @@ func TestGoldenStatus(t *testing.T) {
 	old, err := decodeStatus(golden(t, oldestFormat, "member-status", statusIn(want, 1)))
 	fromOld := *want
 	fromOld.NewestFormat = 1
+	fromOld.Lag, fromOld.Groups, fromOld.Members = -1, nil, slices.Clone(want.Members)
+	for i := range fromOld.Members {
+		fromOld.Members[i].Role, fromOld.Members[i].SinceTouch = Voter, -1
+	}
 	if err != nil || !reflect.DeepEqual(old, fromOld) {
 		t.Errorf("decoded from version 1\n%+v, %v, want\n%+v", old, err, fromOld)
 	}
@@ -131,6 +144,7 @@ func FuzzDecodeStatus(f *testing.F) {
 	b := statusOf(goldenStatus())
 	f.Add(b)
 	f.Add(b[:len(b)/2])
+	f.Add(statusIn(goldenStatus(), 1))
 	f.Add(statusOf(&Status{}))
 	f.Add([]byte{0xdc, 0, 17, 1, 0xdb, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -87,6 +87,7 @@ type proposer struct {
 	attempt context.CancelFunc // guarded by mu; ends the attempt under way
 	report  diskReport         // guarded by mu; what the next touch says of the disk
 
+	held     *hold     // guarded by mu; nil unless it is to begin nothing
 	silences []silence // guarded by mu; changes that the next touch carries
 	underway underway  // guarded by mu
 }
@@ -321,6 +322,7 @@ func (p *proposer) serve(ctx context.Context) error {
 	defer touch.Stop()
 	due := false
 	for {
+		p.waitOut(ctx)
 		if !due {
 			p.gather()
 		}
@@ -589,10 +591,14 @@ func (p *proposer) try(ctx context.Context, b []byte) {
 	}
 }
 
-// leaderChanged ends an attempt that went to another leader.
+// leaderChanged ends an attempt that went to another leader, and a hold that was for
+// its successor.
 func (p *proposer) leaderChanged(r replica.Role) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.held != nil && r.Leader != 0 && r.Leader != p.held.leader {
+		p.endHoldLocked(p.held)
+	}
 	if p.attempt != nil && r.Leader != 0 && r.Leader != p.leader {
 		p.attempt()
 	}

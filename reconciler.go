@@ -16,6 +16,8 @@ import (
 type reconciler struct {
 	g     *group
 	grace time.Duration // after which an observer that came by itself is removed
+
+	offer func(context.Context, MemberID) // asks another member to lead
 }
 
 // run is the reconciler's goroutine.
@@ -60,10 +62,10 @@ func (r *reconciler) reconcile(ctx context.Context) (more bool) {
 	case id == 0:
 		return false // until the next is ready
 	case id == r.g.member:
-		// Who leads next removes this one. Alone, it removes itself.
-		if next := r.g.successor(0); next != 0 {
-			err := r.g.host.TransferLeadership(ctx, replica.GroupID(r.g.id), replica.MemberID(next))
-			r.g.log.Info("hands leadership on, to be removed", slog.Uint64("to", uint64(next)), slog.Any("err", err))
+		// Who leads next removes this one. If nobody can, it removes itself.
+		if next, err := r.g.successors(); err == nil && len(next) > 0 {
+			r.g.log.Info("hands leadership on, to be removed")
+			r.offer(ctx, next[0])
 			return false
 		}
 	}

@@ -258,6 +258,7 @@ func unstartedMember(tb testing.TB) (*Coordinator, *scriptedHost) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background()) //nolint:usetesting // it must outlive the test's, as a Coordinator does
 	c.root = newGroup(scriptedGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
+	c.root.onRole = func(r replica.Role) { c.roles.show(scriptedGroup, r) }
 	c.root.host = h
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	h.m = &machine{g: c.root, s: newState(scriptedGroup)}

@@ -45,8 +45,13 @@ type Status struct {
 	// life in time.
 	HasQuorum bool
 
+	// Lag is how old the state that this member serves can be: it has every write that
+	// was acknowledged anywhere that long ago. Negative before this member has joined.
+	Lag time.Duration
+
 	ZXID     ZXID // of the last write this member has applied
-	Members  []Member
+	Members  []MemberState
+	Groups   []GroupStatus // in the order of their ids
 	Znodes   int
 	Sessions int
 	Watches  int // open on this member, the registrations of each [WatchSet] included
@@ -66,6 +71,30 @@ type Status struct {
 	Health string
 }
 
+// A MemberState is what a member knows of one, itself included, from the log.
+type MemberState struct {
+	ID   MemberID
+	Addr string
+	Role MemberRole
+
+	// SinceTouch is the time since its last sign of life, in the time of the root
+	// group, which goes by the leader's clock and stands still without one. Negative if
+	// there was none, or the member that tells this does not say (coord's before
+	// version 2 of their status do not).
+	SinceTouch time.Duration
+}
+
+// A GroupStatus is how a member stands in one group.
+type GroupStatus struct {
+	Group     GroupID
+	Role      Role
+	Leader    MemberID      // 0: none is known
+	Term      uint64        // of raft
+	HasQuorum bool          // as in Status
+	ZXID      ZXID          // of the last write there that this member has applied
+	Lag       time.Duration // as in Status
+}
+
 // Status returns how this member stands. It asks nobody and never waits.
 func (c *Coordinator) Status() Status {
 	s := c.root.state()
@@ -73,7 +102,7 @@ func (c *Coordinator) Status() Status {
 	st := Status{
 		Ensemble: c.cfg.Name, EnsembleID: s.id, Member: c.cfg.ID, Leader: MemberID(role.Leader), Term: role.Term,
 		HasQuorum: c.ctx.Err() == nil && !c.root.suspended(),
-		ZXID:      s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.open(),
+		Lag:       c.root.lag(), ZXID: s.zxid, Znodes: s.tree.nodes.len(), Sessions: s.sessions.byID.len(), Watches: c.root.hub.open(),
 		MaxDataBytes:      int(s.settings.maxDataBytes),
 		MinSessionTimeout: time.Duration(s.settings.minSessionTimeoutMS) * time.Millisecond,
 		MaxSessionTimeout: time.Duration(s.settings.maxSessionTimeoutMS) * time.Millisecond,
@@ -84,21 +113,42 @@ func (c *Coordinator) Status() Status {
 	}
 	for _, m := range s.members {
 		if !m.removed {
-			st.Members = append(st.Members, Member{ID: m.id, Addr: m.addr})
+			st.Members = append(st.Members, MemberState{ID: m.id, Addr: m.addr, Role: m.role, SinceTouch: s.sinceTouch(m)})
 		}
 	}
-	me := s.members.get(c.cfg.ID)
-	switch {
-	case st.Leader == 0 || c.ctx.Err() != nil:
-		st.Role = Looking
-	case st.Leader == c.cfg.ID:
-		st.Role = Leading
-	case me != nil && me.role == Observer:
-		st.Role = Observing
-	default:
-		st.Role = Following
+	for _, g := range c.groups() {
+		st.Groups = append(st.Groups, c.groupStatus(g))
 	}
+	st.Role = c.roleOf(s, st.Leader)
 	return st
+}
+
+// groupStatus returns how this member stands in a group.
+func (c *Coordinator) groupStatus(g *group) GroupStatus {
+	role := g.currentRole()
+	return GroupStatus{
+		Group: g.id, Role: c.roleOf(c.root.state(), MemberID(role.Leader)), Leader: MemberID(role.Leader), Term: role.Term,
+		HasQuorum: c.ctx.Err() == nil && !g.suspended(), ZXID: g.state().zxid, Lag: g.lag(),
+	}
+}
+
+// lag returns how long ago the last acknowledged touch was begun: it was behind every
+// write that was acknowledged before, and all of them are applied here. Negative before
+// the first one.
+func (g *group) lag() time.Duration {
+	if g.lastTouch.Load() == 0 {
+		return -1
+	}
+	return g.sinceTouch()
+}
+
+// sinceTouch returns how long ago m has touched, in group time. Negative if it never
+// has.
+func (s *state) sinceTouch(m *memberRecord) time.Duration {
+	if m.touches == 0 {
+		return -1
+	}
+	return time.Duration(s.timeMS-m.touchedMS) * time.Millisecond
 }
 
 // Health returns nil while this member can do its work: it has joined the
