@@ -113,7 +113,7 @@ func TestGoldenFilesAreComplete(t *testing.T) {
 		case 1:
 			known["snapshot-empty.bin"], known["member-hello.bin"] = true, true
 		case 2:
-			known["member-status-request.bin"] = true
+			known["member-status-request.bin"], known["member-quiet.bin"] = true, true
 		}
 		for name := range goldenCommands(version) {
 			known[name+".bin"] = true

@@ -30,6 +30,7 @@ type scriptedHost struct {
 	busy     bool                            // guarded by mu; an attempt is under way
 	decide   func(a attempt) fate            // guarded by mu; nil: all are applied
 	read     func(ctx context.Context) error // guarded by mu; what becomes of a ReadIndex; nil: answered
+	transfer func(to MemberID)               // guarded by mu; what becomes of a request to hand leadership over; nil: nothing
 }
 
 var _ replica.Host = (*scriptedHost)(nil)
@@ -227,8 +228,21 @@ func (h *scriptedHost) ChangeMember(context.Context, replica.GroupID, uint64, re
 	return errors.ErrUnsupported
 }
 
-func (h *scriptedHost) TransferLeadership(context.Context, replica.GroupID, replica.MemberID) error {
+func (h *scriptedHost) TransferLeadership(_ context.Context, _ replica.GroupID, to replica.MemberID) error {
+	h.mu.Lock()
+	transfer := h.transfer
+	h.mu.Unlock()
+	if transfer != nil {
+		transfer(MemberID(to))
+	}
 	return nil
+}
+
+// transferring decides what becomes of every request to hand leadership over from now on.
+func (h *scriptedHost) transferring(f func(to MemberID)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.transfer = f
 }
 
 // lead has a member lead in another term.
