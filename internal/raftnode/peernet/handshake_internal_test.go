@@ -356,7 +356,7 @@ func TestCertificateRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "both batches", func() bool { return b.received() == 2 })
-	shown := after.(raftConn).w.conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	shown := after.(*raftConn).w.conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 	if shown.CheckSignatureFrom(newCA.cert) != nil {
 		t.Error("the new connection was accepted with the old certificate")
 	}
@@ -395,7 +395,7 @@ func TestNoResumption(t *testing.T) {
 		if err := c.SendMessageBatch(batch(f.nodes[0], f.nodes[1], nil)); err != nil {
 			t.Fatal(err)
 		}
-		if c.(raftConn).w.conn.(*tls.Conn).ConnectionState().DidResume {
+		if c.(*raftConn).w.conn.(*tls.Conn).ConnectionState().DidResume {
 			t.Error("a connection was resumed")
 		}
 	}

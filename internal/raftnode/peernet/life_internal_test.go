@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
 
 	"coord/internal/replica"
@@ -46,6 +47,48 @@ func TestCloseWaitsForHandlers(t *testing.T) {
 	after := b.received()
 	if b.stop(); b.received() != after {
 		t.Error("a handler ran after Close")
+	}
+}
+
+// A peer that was restarted between two batches is sent the second one, and what the
+// library has of the connection did not fail.
+func TestRaftConnectionOutlivesARestart(t *testing.T) {
+	inBoth(t, func(t *testing.T, opts ...option) {
+		f := newFabric(t, 2, opts...)
+		a, b := f.nodes[0], f.nodes[1]
+		c := a.mustConnect(b)
+		if err := c.SendMessageBatch(batch(a, b, nil)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the first batch", func() bool { return b.received() == 1 })
+		b.stop()
+		b.start()
+		eventually(t, "the end of the old connection to be noticed", func() bool { return hasEnded(c) })
+		if err := c.SendMessageBatch(batch(a, b, nil)); err != nil {
+			t.Errorf("SendMessageBatch to a peer that is back = %v", err)
+		}
+		eventually(t, "the second batch", func() bool { return b.received() == 2 })
+		if n := a.link(b.id(), Out).Connections; n != 1 {
+			t.Errorf("%d connections, want 1", n)
+		}
+		b.stop()
+		eventually(t, "its end to be noticed", func() bool { return hasEnded(c) })
+		if c.SendMessageBatch(batch(a, b, nil)) == nil {
+			t.Error("SendMessageBatch to a peer that is down succeeded")
+		}
+		c.Close()
+		if n := a.link(b.id(), Out).Connections; n != 0 {
+			t.Errorf("%d connections after Close, want none", n)
+		}
+	})
+}
+
+func hasEnded(c raftio.IConnection) bool {
+	select {
+	case <-c.(*raftConn).ended:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -121,7 +164,7 @@ func TestPeerRestart(t *testing.T) {
 		a, b := f.nodes[0], f.nodes[1]
 		c := a.mustConnect(b)
 		b.stop()
-		<-c.(raftConn).ended // without anybody having sent anything
+		<-c.(*raftConn).ended // without anybody having sent anything
 		mustContain(t, "SendMessageBatch", c.SendMessageBatch(batch(a, b, nil)), "member 2", "closed")
 		if _, err := a.connect(b); err == nil {
 			t.Error("a member that is down was reached")

@@ -109,10 +109,18 @@ func (o *outgoing) broken(err error) error {
 	return fmt.Errorf("peernet: %v connection to member %d: %w", o.w.peer.Purpose, o.w.peer.Member, err)
 }
 
-// A raftConn sends raft messages.
-type raftConn struct{ *outgoing }
+// A raftConn sends raft messages. If the peer has closed the connection since the last
+// batch, as one does that was restarted, the next batch goes over a new one: to the
+// library each connection that breaks is a failure, behind which it sends nothing to that
+// peer for up to seconds, and a peer that has just come back may be the leader by then.
+type raftConn struct {
+	*outgoing
 
-var _ raftio.IConnection = raftConn{}
+	ctx    context.Context // of the library's transport
+	target string
+}
+
+var _ raftio.IConnection = (*raftConn)(nil)
 
 // GetConnection connects to a target, for raft messages.
 func (ep *endpoint) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
@@ -120,12 +128,22 @@ func (ep *endpoint) GetConnection(ctx context.Context, target string) (raftio.IC
 	if err != nil {
 		return nil, err
 	}
-	return raftConn{o}, nil
+	return &raftConn{outgoing: o, ctx: ctx, target: target}, nil
 }
 
 // SendMessageBatch sends batch. That it returns nil does not say that the batch
-// has arrived.
-func (c raftConn) SendMessageBatch(batch raftpb.MessageBatch) error {
+// has arrived. The library calls it, and then Close, from one goroutine.
+func (c *raftConn) SendMessageBatch(batch raftpb.MessageBatch) error {
+	select {
+	case <-c.ended:
+		o, err := c.ep.dialTarget(c.ctx, c.target, ForRaft)
+		if err != nil {
+			return err
+		}
+		c.outgoing.Close()
+		c.outgoing = o
+	default:
+	}
 	if err := c.send(frameBatch, batch.SizeUpperLimit(), &batch); err != nil {
 		return err
 	}
