@@ -79,6 +79,11 @@
 //	G20  Members of this binary and of the one before make one ensemble, and each can
 //	     go back to the other until [Coordinator.ActivateVersion] was called. A binary
 //	     that cannot read what is there says so, and changes nothing.
+//	G21  A member that was drained ([Coordinator.Drain]) and is then closed costs the
+//	     others no election, and fails no call of theirs.
+//	G22  Members come and go while the ensemble runs: a change of them loses no
+//	     acknowledged write and no session of a member that stays, no two quorums
+//	     decide at a time, and who was removed never takes part again.
 //
 // Not promised: that two members see a write at the same moment (use
 // [Linearizable]); that a process which was paused in the middle of a step stops
@@ -93,6 +98,8 @@
 // ones a quorum. A member that comes back with an empty directory is refused.
 // [Coordinator.Close] closes the process's sessions, so that their ephemerals
 // vanish at once, hands leadership on, and returns when every goroutine has ended.
+// [Coordinator.Drain] has it lead nothing any more before that, so that its end is no
+// election; [Coordinator.Roles] tells who leads.
 // [Coordinator.Context] ends when the Coordinator does, also when it has to stop
 // itself; [Coordinator.Health] says why.
 //
@@ -100,7 +107,7 @@
 //
 // Answers of the ensemble are [Code] values, wrapped in [*OpError] or
 // [*MultiError]; conditions of this process are [ErrClosed], [ErrSuspended],
-// [ErrTimeout] and [ErrFailed]. Test for all of them with [errors.Is].
+// [ErrTimeout], [ErrNoSuccessor] and [ErrFailed]. Test for all of them with [errors.Is].
 //
 // # Limits
 //

@@ -605,3 +605,81 @@ func TestG15NoReadsWithoutQuorum(t *testing.T) {
 		})
 	})
 }
+
+// TestG21DrainedMembersCostNoElection drains and closes the leader under writes of the
+// others, again and again.
+func TestG21DrainedMembersCostNoElection(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		for range 5 {
+			leader := e.Leader(t.Context())
+			others := slices.DeleteFunc(e.Running(), func(c *coord.Coordinator) bool { return c == leader })
+			stop := writeThrough(t, others)
+			if err := leader.Drain(t.Context()); err != nil {
+				t.Fatalf("Drain = %v", err)
+			}
+			if leader.Status().Role == coord.Leading {
+				t.Error("a drained member leads")
+			}
+			var before []coord.Status
+			for _, c := range others {
+				eventually(t, "the others to know", func() bool { return c.Status().Leader != leader.Status().Member && c.Status().Leader != 0 })
+				before = append(before, c.Status())
+			}
+			e.Stop(leader)
+			if n := stop(); n == 0 {
+				t.Error("nothing was written")
+			}
+			again := e.Restart(leader)
+			if err := again.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range others {
+				if st := c.Status(); st.Term != before[i].Term || st.Leader != before[i].Leader {
+					t.Errorf("member %v led in term %d, and then member %v in term %d", before[i].Leader, before[i].Term, st.Leader, st.Term)
+				}
+			}
+		}
+	})
+}
+
+// writeThrough has a caller write through each of these members until stop is called,
+// which tells how many writes there were. Each has to succeed.
+func writeThrough(t *testing.T, members []*coord.Coordinator) (stop func() int64) {
+	t.Helper()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	var n atomic.Int64
+	for _, c := range members {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				if _, _, err := c.Create(t.Context(), "/g20-", nil, coord.PersistentSequential); err != nil {
+					t.Errorf("write %d of member %v: %v", i, c.Status().Member, err)
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	return func() int64 {
+		close(done)
+		wg.Wait()
+		return n.Load()
+	}
+}
+
+// A single member cannot be drained, says so at once, and goes on serving.
+func TestDrainWithoutASuccessor(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		c := coordtest.New(t)
+		began := time.Now()
+		if err := c.Drain(t.Context()); !errors.Is(err, coord.ErrNoSuccessor) || time.Since(began) > 0 {
+			t.Errorf("Drain of the only member = %v after %v", err, time.Since(began))
+		}
+		mustCreate(t, c, "/drained", "and serves")
+	})
+}

@@ -136,18 +136,30 @@ func (ep *endpoint) GetConnection(ctx context.Context, target string) (raftio.IC
 func (c *raftConn) SendMessageBatch(batch raftpb.MessageBatch) error {
 	select {
 	case <-c.ended:
-		o, err := c.ep.dialTarget(c.ctx, c.target, ForRaft)
-		if err != nil {
+		if err := c.renew(); err != nil {
 			return err
 		}
-		c.outgoing.Close()
-		c.outgoing = o
 	default:
 	}
 	if err := c.send(frameBatch, batch.SizeUpperLimit(), &batch); err != nil {
 		return err
 	}
 	c.w.link.batches.Add(1)
+	return nil
+}
+
+// renew replaces a connection that has ended. One that the peer has ended with a reason is
+// not replaced: the library shall take its time.
+func (c *raftConn) renew() error {
+	if _, refused := errors.AsType[*RefusedError](c.err); refused {
+		return c.broken(c.err)
+	}
+	o, err := c.ep.dialTarget(c.ctx, c.target, ForRaft)
+	if err != nil {
+		return fmt.Errorf("%w (the connection before: %w)", err, c.err)
+	}
+	c.Close()
+	c.outgoing = o
 	return nil
 }
 
