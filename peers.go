@@ -211,9 +211,9 @@ var (
 // The least numbers of bytes of a member and of a group in a status, and the most
 // groups that are read of one.
 const (
-	leastPeer  = 3
-	leastGroup = 8
-	maxGroups  = 1 << 16
+	leastPeer     = 3
+	leastGroup    = 8
+	maxToldGroups = 1 << 16
 )
 
 // hello writes the ids of initial members.
@@ -364,7 +364,7 @@ func decodeStatus(b []byte) (Status, error) {
 		*p = FormatVersion(d.small(1 << 31))
 	}
 	st.Lag = time.Duration(d.int())
-	for range d.list(maxGroups, leastGroup) {
+	for range d.list(maxToldGroups, leastGroup) {
 		st.Groups = append(st.Groups, d.groupStatus())
 	}
 	return st, d.done()

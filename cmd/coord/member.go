@@ -32,9 +32,12 @@ type door struct {
 	options zkserver.Options
 }
 
-// drainTimeout bounds what is done in good order at the end, twice: for the clients and
-// for the member.
-const drainTimeout = 10 * time.Second
+// What is done in good order at the end is bounded: leadership goes, then requests of
+// clients that are under way are answered, then the member ends.
+const (
+	leaveTimeout = 5 * time.Second
+	drainTimeout = 10 * time.Second // for the clients, and again for the member
+)
 
 // run opens the member and serves its clients until ctx ends, or until it fails.
 func (m *member) run(ctx context.Context) error {
@@ -77,12 +80,22 @@ func closeAll(listeners []net.Listener) {
 	}
 }
 
-// serve serves clients until ctx ends, the member fails, or a listener does.
-func (m *member) serve(ctx context.Context, c *coord.Coordinator, listeners []net.Listener) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+// serve serves clients until stop ends, the member fails, or a listener does. When stop ends
+// it still does until leadership is with another member: the clients lose nobody's answer
+// by that, and find a leader wherever they go on.
+func (m *member) serve(stop context.Context, c *coord.Coordinator, listeners []net.Listener) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(stop))
 	defer cancel(nil)
 	defer context.AfterFunc(c.Context(), func() { cancel(context.Cause(c.Context())) })()
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-stop.Done():
+			m.drain(ctx, c)
+			cancel(context.Cause(stop))
+		case <-ctx.Done():
+		}
+	})
 	errs := make([]error, len(m.doors))
 	for i, d := range m.doors {
 		s, err := zkserver.New(c, d.options)
@@ -100,6 +113,16 @@ func (m *member) serve(ctx context.Context, c *coord.Coordinator, listeners []ne
 	wg.Go(func() { m.settle(ctx, c) })
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// drain has another member lead. That there is nobody who could is nothing that the end
+// of this one waits for.
+func (m *member) drain(ctx context.Context, c *coord.Coordinator) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if err := c.Drain(ctx); err != nil && len(c.Status().Members) > 1 {
+		m.log.Warn("leadership not handed over", slog.Any("err", err))
+	}
 }
 
 // serveDoor serves one listener until ctx ends, and then has what is under way answered.
