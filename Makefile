@@ -12,6 +12,7 @@ FUZZTIME ?= 20s
 PACKAGES ?= ./...
 ROUNDS   ?= 50
 MINUTES  ?= 20
+RESTARTS ?= 12
 CUTS     ?= 1000
 REPORT   ?= chaos.md
 OPS      ?= 10000000
@@ -102,6 +103,10 @@ golden: ## write test scripts and golden files anew; review the diff line by lin
 .PHONY: crash
 crash: ## kill and restart members ROUNDS (50) times and compare what they promised
 	go test ./internal/crashtest -run TestCrash -crash.rounds=$(ROUNDS) -timeout 30m -v
+
+.PHONY: rolling
+rolling: ## restart members one after the other under load, RESTARTS (12) times, at half the CPU, and print the longest pause
+	go test ./internal/crashtest -run '^TestRolling$$' -rolling.restarts=$(RESTARTS) -timeout 30m -v
 
 .PHONY: power
 power: ## cut the power at any moment and at every failpoint, CUTS (1000) times; takes minutes

@@ -34,7 +34,9 @@ func (c *Coordinator) Roles(ctx context.Context) iter.Seq[GroupRole] {
 		for {
 			roles, changed := c.roles.look()
 			for id := range told {
-				roles[id] = roles[id] // such that what is gone is told, as no role
+				if _, ok := roles[id]; !ok {
+					roles[id] = replica.Role{} // so that what is gone is told, as no role
+				}
 			}
 			for _, id := range slices.Sorted(maps.Keys(roles)) {
 				if told[id] == roles[id] {

@@ -160,7 +160,7 @@ func (m *member) close(r request) int {
 // answer executes one request.
 func (m *member) answer(r request) {
 	ctx := context.Background()
-	if r.Timeout > 0 && r.Op != opSession && r.Op != opSkip && r.Op != opSlow {
+	if r.Timeout > 0 && r.Op != opSession && r.Op != opClient && r.Op != opMove && r.Op != opSkip && r.Op != opSlow {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
@@ -303,6 +303,10 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		m.mu.Unlock()
 		p.ID, p.Timeout, p.State = s.ID(), s.Timeout(), s.State()
 		return nil
+	case opClient, opMove:
+		return m.receive(ctx, r, p)
+	case opDrain:
+		return m.c.Drain(ctx)
 	case opPause:
 		return m.pause(ctx, r, p)
 	case opSkip:
@@ -348,6 +352,30 @@ func (m *member) versions(ctx context.Context, p *reply) error {
 		err = errors.Join(err, of.Err)
 	}
 	return err
+}
+
+// receive opens a session of a client outside, or goes on with one that comes from another
+// member.
+func (m *member) receive(ctx context.Context, r *request, p *reply) error {
+	o := coord.SessionOptions{External: true, Timeout: r.Timeout}
+	var s *coord.Session
+	var err error
+	if r.Op == opClient {
+		s, err = m.c.NewSession(ctx, o)
+	} else {
+		var t coord.Token
+		if t, err = coord.ParseToken(r.Data); err == nil {
+			s, err = m.c.Resume(ctx, t, o)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.sessions[r.Path] = s
+	m.mu.Unlock()
+	p.ID, p.Data = s.ID(), s.Token().Text()
+	return nil
 }
 
 // pause asks the session's context all the time, and returns when the process was

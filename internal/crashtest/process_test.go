@@ -3,6 +3,7 @@ package crashtest_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,7 +73,7 @@ func launch(tb testing.TB, n int, cfg *memberConfig, logPath string, onEvent fun
 	}
 	p.cmd = command(executable(tb))
 	// Each member takes a processor's worth at most, so that many fit on a small machine.
-	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(text), "GOMAXPROCS=2")
+	p.cmd.Env = append(os.Environ(), memberEnv+"="+string(text), fmt.Sprint("GOMAXPROCS=", cmp.Or(cfg.Procs, 2)))
 	p.cmd.Dir = filepath.Dir(logPath)
 	p.cmd.Stderr = logFile
 	leash(p.cmd, cfg)

@@ -23,6 +23,8 @@ type memberConfig struct {
 	OperationTimeout time.Duration  `json:"operationTimeout"`
 	SnapshotEntries  uint64         `json:"snapshotEntries"`
 	LogShards        uint64         `json:"logShards"`
+	Procs            int            `json:"procs"`   // GOMAXPROCS; 0 is 2
+	OpenACL          bool           `json:"openACL"` // anybody may do everything with new znodes
 
 	Insecure bool   `json:"insecure"` // plain text between machines
 	Cert     string `json:"cert"`     // file, as are Key and CA; empty without TLS
@@ -45,6 +47,9 @@ func (c *memberConfig) coord() (coord.Config, error) {
 		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
 		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
 	}
+	if c.OpenACL {
+		cfg.DefaultACL = coord.OpenACL()
+	}
 	var err error
 	if c.Cert != "" {
 		cfg.TLS, err = coord.TLSFiles{Cert: c.Cert, Key: c.Key, CA: c.CA}.Config()
@@ -66,6 +71,9 @@ const (
 	opView     = "view" // zxid and digest
 	opDump     = "dump" // opView with all znodes
 	opSession  = "session"
+	opClient   = "client" // opSession of one outside, whose token is Data of the answer
+	opMove     = "move"   // resumes the session of the token Data as Path
+	opDrain    = "drain"  // Coordinator.Drain
 	opState    = "state"  // of a session
 	opPause    = "pause"  // waits until the process was paused, see member.pause
 	opClose    = "close"  // the member, in good order
