@@ -218,58 +218,60 @@ func (x *execution) run() result {
 	if !x.s.available(x.r) {
 		return x.refused(ErrUnimplemented) // no member proposes that, and none may apply it
 	}
+	if x.r.kind.counted() {
+		x.s.zxid++
+	}
 	switch x.r.kind {
 	case requestWrite:
-		x.s.zxid++
 		n := len(x.single)
 		x.single = append(x.single, x.op(&x.r.ops[0]))
 		return result{zxid: x.s.zxid, ops: x.single[n : n+1 : n+1]}
 	case requestMulti:
-		x.s.zxid++
 		return result{zxid: x.s.zxid, ops: x.multi()}
 	case requestOpenSession:
-		x.s.zxid++
 		return x.openSession()
 	case requestCloseSession:
-		x.s.zxid++
 		return x.closeSession()
 	case requestExpire:
 		return x.expire()
 	case requestReap:
 		return x.reap()
 	case requestResume:
-		x.s.zxid++
 		return x.resume()
 	case requestRelease:
-		x.s.zxid++
 		return x.release()
 	case requestWithdraw:
-		x.s.zxid++
 		return x.withdraw()
 	case requestSetUser:
-		x.s.zxid++
 		return x.setUser()
 	case requestRemoveUser:
-		x.s.zxid++
 		return x.removeUser()
 	case requestSetTemplate:
-		x.s.zxid++
 		return x.setTemplate()
 	case requestSettings:
 		return x.changeSettings()
 	case requestReconfigure:
-		x.s.zxid++
 		return x.reconfigure()
 	case requestJoin:
-		x.s.zxid++
 		return x.join()
 	case requestSettle:
 		return x.settle()
 	case requestActivate:
-		x.s.zxid++
 		return x.activate()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
+}
+
+// counted reports whether a request takes one zxid, whatever comes of it. The others take
+// one for each thing that they do, or none, if nothing that clients can see comes of them.
+func (k requestKind) counted() bool {
+	switch k {
+	case requestExpire, requestReap, requestSettings, requestSettle:
+		return false
+	case requestWrite, requestMulti, requestOpenSession, requestCloseSession, requestResume, requestRelease, requestWithdraw,
+		requestSetUser, requestRemoveUser, requestSetTemplate, requestActivate, requestReconfigure, requestJoin:
+	}
+	return true
 }
 
 // multi executes all operations or none. Each sees what the earlier ones did.

@@ -279,6 +279,16 @@ func (e *encoder) request(r *request) {
 	}
 }
 
+// activation reads the version to activate. It is in the first command of that version, so
+// that who does not know it stops here.
+func (d *decoder) activation() FormatVersion {
+	v := FormatVersion(d.uint())
+	if v > d.format {
+		d.fail("version %d to activate in a command of version %d", v, d.format)
+	}
+	return v
+}
+
 // request reads a request. single is the place for the operation of one that has
 // just one.
 func (d *decoder) request(r *request, single []op) {
@@ -334,10 +344,7 @@ func (d *decoder) request(r *request, single []op) {
 	case requestSettle:
 		r.settled = ZXID(d.uint())
 	case requestActivate:
-		// It is the first command of its version, so that who does not know that stops here.
-		if r.version = FormatVersion(d.uint()); r.version > d.format {
-			d.fail("version %d to activate in a command of version %d", r.version, d.format)
-		}
+		r.version = d.activation()
 	default:
 		d.fail("request kind %d", r.kind)
 	}

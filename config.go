@@ -373,11 +373,11 @@ func (c *Config) joinFaults() []error {
 	}
 	for i, addr := range c.Join {
 		if err := peernet.ValidAddress(addr); err != nil {
-			errs = append(errs, fmt.Errorf("Join[%d]: %w", i, err))
+			errs = append(errs, fmt.Errorf("field Join[%d]: %w", i, err))
 		}
 	}
 	if err := peernet.ValidAddress(c.Addr); err != nil {
-		errs = append(errs, fmt.Errorf("Addr of a member that joins: %w", err))
+		errs = append(errs, fmt.Errorf("field Addr of a member that joins: %w", err))
 	}
 	if c.Listen != "" {
 		if err := peernet.ValidListen(c.Listen); err != nil {

@@ -200,12 +200,10 @@ func TestConfigurationRefusals(t *testing.T) {
 				}
 			}
 			reason := ""
-			switch c.asked.kind {
-			case requestReconfigure:
+			if c.asked.reconfiguration != nil {
 				_, _, reason = s.reconfigured(c.asked.reconfiguration)
-			case requestJoin:
+			} else if c.asked.joining != nil {
 				_, _, reason = s.joined(c.asked.joining)
-			default:
 			}
 			before, configured := configText(t, s), s.configured
 			res, changes := askState(t, s, c.asked)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"coord/internal/raftnode/peernet"
@@ -233,21 +232,4 @@ func (g *group) tellMembers() {
 	defer g.mu.Unlock()
 	close(g.membersChanged)
 	g.membersChanged = make(chan struct{})
-}
-
-// addresses returns where the members are that may be talked to. Who was added and has
-// not joined is nobody yet: its directory is not known.
-func (s *state) addresses() map[MemberID]Member {
-	addrs := map[MemberID]Member{}
-	for _, m := range s.members {
-		if !m.removed && (m.directory != "" || m.incarnation > 0 || !m.unsettled) {
-			addrs[m.id] = m.public()
-		}
-	}
-	return addrs
-}
-
-// sortedMembers returns members by id.
-func sortedMembers(list []Member) []Member {
-	return slices.SortedFunc(slices.Values(list), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }

@@ -389,6 +389,7 @@ func (m *model) request(id MemberID, r *request) result {
 				m.moved = append(m.moved, r.session)
 			}
 		}
+	case requestReconfigure, requestJoin, requestSettle: // the generator asks for none, see TestConfiguration
 	case requestReap:
 		for _, c := range r.reaps {
 			if n := m.nodes[c.path]; n != nil && n.reapable && len(n.children) == 0 && n.stat.Czxid == c.czxid &&

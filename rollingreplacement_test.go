@@ -249,7 +249,8 @@ func TestMemberMoves(t *testing.T) {
 
 // TestThrowawayObserver joins without a directory and leaves nothing behind.
 func TestThrowawayObserver(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
 	first, at := lone(t)
 	cfg := joinConfig(t, 0, at)
 	cfg.Dir = ""
@@ -261,7 +262,7 @@ func TestThrowawayObserver(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustCreate(t, c, "/by-observer", "")
-	if made, err := os.ReadDir(os.TempDir()); err != nil || len(made) == 0 {
+	if made, err := os.ReadDir(temporary); err != nil || len(made) == 0 {
 		t.Errorf("its directory is not among temporary files: %v, %v", made, err)
 	}
 	closed(t, c)
@@ -273,7 +274,7 @@ func TestThrowawayObserver(t *testing.T) {
 	if conf := first.Configuration(); len(conf.Members) != 1 {
 		t.Errorf("the closed observer is still a member: %+v", conf)
 	}
-	left, err := os.ReadDir(os.TempDir())
+	left, err := os.ReadDir(temporary)
 	if err != nil {
 		t.Fatal(err)
 	}
