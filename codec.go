@@ -289,6 +289,18 @@ func (d *decoder) activation() FormatVersion {
 	return v
 }
 
+// ops reads the operations of a multi.
+func (d *decoder) ops() []op {
+	ops := make([]op, d.list(maxOpsPerMulti, leastOp))
+	for i := range ops {
+		d.op(&ops[i])
+		if d.err != nil {
+			break
+		}
+	}
+	return ops
+}
+
 // request reads a request. single is the place for the operation of one that has
 // just one.
 func (d *decoder) request(r *request, single []op) {
@@ -306,13 +318,7 @@ func (d *decoder) request(r *request, single []op) {
 		r.ops = single
 		d.op(&r.ops[0])
 	case requestMulti:
-		r.ops = make([]op, d.list(maxOpsPerMulti, leastOp))
-		for i := range r.ops {
-			d.op(&r.ops[i])
-			if d.err != nil {
-				break
-			}
-		}
+		r.ops = d.ops()
 	case requestOpenSession, requestResume:
 		d.array(2)
 		r.timeoutMS = d.int()

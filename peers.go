@@ -370,19 +370,6 @@ func decodeStatus(b []byte) (Status, error) {
 	return st, d.done()
 }
 
-// statusHead reads the head of a status and returns its version.
-func (d *decoder) statusHead() uint64 {
-	n := d.list(maxRequests, 1)
-	version := d.uint()
-	if d.err == nil && version > statusVersion {
-		d.err = fmt.Errorf("%w: status of version %d, this binary knows %d", errNewerFormat, version, statusVersion)
-	}
-	if version == 0 || version == 1 && n != 17 || version == statusVersion && n != 19 {
-		d.fail("status of version %d with %d fields", version, n)
-	}
-	return version
-}
-
 func (d *decoder) memberState(version uint64) MemberState {
 	if version == 1 {
 		d.array(2)
