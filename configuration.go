@@ -358,7 +358,8 @@ func (x *execution) configure(k treeKey, n *znode, members memberTable) {
 
 // text returns what /zookeeper/config says: ZooKeeper's lines, of which its clients
 // read the part behind the semicolon, and the zxid of the last change. Members of coord
-// talk through one port each, which stands for both of ZooKeeper's.
+// talk through one port each; the second is made up, because readers refuse two that are
+// equal.
 func (t memberTable) text(configured ZXID) string {
 	var b strings.Builder
 	for _, m := range t {
@@ -369,6 +370,10 @@ func (t memberTable) text(configured ZXID) string {
 		if err != nil {
 			continue // it is alone, and nobody can reach it
 		}
+		second, err := strconv.ParseUint(port, 10, 16)
+		if second++; err != nil || second > 65535 {
+			second = 1
+		}
 		if strings.Contains(host, ":") {
 			host = "[" + host + "]"
 		}
@@ -376,7 +381,7 @@ func (t memberTable) text(configured ZXID) string {
 		if m.role == Observer {
 			role = "observer"
 		}
-		fmt.Fprintf(&b, "server.%d=%s:%s:%s:%s", m.id, host, port, port, role)
+		fmt.Fprintf(&b, "server.%d=%s:%s:%d:%s", m.id, host, port, second, role)
 		if m.clientAddr != "" {
 			b.WriteString(";" + m.clientAddr)
 		}

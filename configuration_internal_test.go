@@ -69,7 +69,7 @@ func configText(t *testing.T, s *state) string {
 // TestConfiguration adds a member, has it join, and removes another.
 func TestConfiguration(t *testing.T) {
 	s := configuredState(t, 3)
-	first := "server.1=m1:7000:7000:participant\nserver.2=m2:7000:7000:participant\nserver.3=m3:7000:7000:participant\nversion=0"
+	first := "server.1=m1:7000:7001:participant\nserver.2=m2:7000:7001:participant\nserver.3=m3:7000:7001:participant\nversion=0"
 	if got := configText(t, s); got != first {
 		t.Errorf("at first the configuration is\n%s\nwant\n%s", got, first)
 	}
@@ -81,7 +81,7 @@ func TestConfiguration(t *testing.T) {
 	if len(changes) != 1 || changes[0].typ != NodeDataChanged || changes[0].path != pathConfig || changes[0].zxid != s.zxid {
 		t.Errorf("it told %+v, want one change of the data of %s", changes, pathConfig)
 	}
-	line := "server.7=[::1]:7000:7000:participant;0.0.0.0:2181\n"
+	line := "server.7=[::1]:7000:7001:participant;0.0.0.0:2181\n"
 	if got := configText(t, s); !strings.Contains(got, line) || !strings.HasSuffix(got, fmt.Sprintf("\nversion=%x", uint64(s.configured))) {
 		t.Errorf("the configuration is\n%s\nwithout %q or its version %v", got, line, s.configured)
 	}

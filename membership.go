@@ -173,8 +173,10 @@ func (c *Coordinator) reconfigure(ctx context.Context, submit func(context.Conte
 	for _, id := range rc.Remove {
 		asked.changes = append(asked.changes, memberChange{id: id, remove: true})
 	}
-	if len(asked.changes) == 0 {
+	if n := len(asked.changes); n == 0 {
 		detail = "nothing is to change"
+	} else if n > maxMembers {
+		detail = fmt.Sprintf("%d changes, the limit is %d", n, maxMembers)
 	}
 	err := error(ErrBadArguments)
 	if detail == "" {

@@ -49,7 +49,7 @@ func TestGrowAndShrink(t *testing.T) {
 		if conf := third.Configuration(); len(conf.Members) != 1 || conf.Members[0].ID != 3 {
 			t.Errorf("Configuration = %+v, want member 3 alone", conf)
 		}
-		if data, _, err := third.Get(t.Context(), "/zookeeper/config"); err != nil || !strings.HasPrefix(string(data), "server.3=member-3:1:1:participant\nversion=") {
+		if data, _, err := third.Get(t.Context(), "/zookeeper/config"); err != nil || !strings.HasPrefix(string(data), "server.3=member-3:1:2:participant\nversion=") {
 			t.Errorf("/zookeeper/config = %q, %v", data, err)
 		}
 	})
@@ -131,4 +131,41 @@ func short(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// TestReconfigureNeedsWrite has somebody outside change members, who may as super and not
+// otherwise: only that identity can write the znode that tells of them. What no log could
+// hold is refused.
+func TestReconfigureNeedsWrite(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		e := coordtest.NewEnsemble(t, 3, coordtest.WithConfig(func(c *coord.Config) { c.SuperDigest = coord.DigestID("root:secret").ID }))
+		s, err := e.Member(1).NewSession(t.Context(), coord.SessionOptions{External: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc := coord.Reconfiguration{Members: []coord.Member{{ID: 4, Addr: "x:1", Role: coord.Observer}}}
+		if _, err := s.Reconfigure(t.Context(), rc); !errors.Is(err, coord.ErrNoAuth) {
+			t.Errorf("Reconfigure without a right = %v", err)
+		}
+		if err := s.AddAuth(t.Context(), "digest", []byte("root:secret")); err != nil {
+			t.Fatal(err)
+		}
+		conf, err := s.Reconfigure(t.Context(), rc)
+		if err != nil || len(conf.Members) != 4 {
+			t.Errorf("Reconfigure with the right = %+v, %v", conf, err)
+		}
+		many := coord.Reconfiguration{Remove: make([]coord.MemberID, 1025)}
+		if _, err := e.Member(1).Reconfigure(t.Context(), many); !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "1025 changes, the limit is 1024") {
+			t.Errorf("Reconfigure of too many = %v", err)
+		}
+		if _, err := e.Member(1).Reconfigure(t.Context(), coord.Reconfiguration{Members: []coord.Member{{ID: 5, Addr: "y:1", Role: 7}}}); !errors.Is(err, coord.ErrBadArguments) {
+			t.Errorf("Reconfigure with no role = %v", err)
+		}
+		if _, err := e.Member(1).Reconfigure(t.Context(), coord.Reconfiguration{}); !errors.Is(err, coord.ErrBadArguments) {
+			t.Errorf("Reconfigure of nothing = %v", err)
+		}
+		if err := e.Member(1).RemoveMember(t.Context(), 4); err != nil {
+			t.Error(err)
+		}
+	})
 }
