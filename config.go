@@ -49,7 +49,7 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// All of them give the same list, and for the first start each needs all the
 	// others to answer. It is used only until this member has started in Dir; later
 	// the ensemble itself knows its members. Empty means this member alone, which
-	// then opens no port.
+	// then opens a port only if Listen is set, for others to join it.
 	InitialMembers []Member
 
 	// Join names addresses of members of an ensemble that runs, host:port, of which this

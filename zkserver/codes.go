@@ -15,6 +15,8 @@ var codes = map[coord.Code]jute.Code{
 	coord.ErrMarshalling:             jute.MarshallingError,
 	coord.ErrUnimplemented:           jute.Unimplemented,
 	coord.ErrBadArguments:            jute.BadArguments,
+	coord.ErrNewConfigNoQuorum:       jute.NewConfigNoQuorum,
+	coord.ErrReconfigInProgress:      jute.ReconfigInProgress,
 	coord.ErrNoNode:                  jute.NoNode,
 	coord.ErrNoAuth:                  jute.NoAuth,
 	coord.ErrBadVersion:              jute.BadVersion,

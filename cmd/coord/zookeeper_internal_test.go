@@ -51,7 +51,11 @@ func TestMemberOfFile(t *testing.T) {
 			if c.Insecure {
 				insecure = "insecure "
 			}
-			got := fmt.Sprintf("%d of %v %s%s %s election %v sessions %v to %v data %d quotas advise %v", c.ID, c.InitialMembers, insecure, c.Listen, filepath.ToSlash(c.Dir),
+			var members []string
+			for _, m := range c.InitialMembers {
+				members = append(members, fmt.Sprintf("{%v %s}", m.ID, m.Addr))
+			}
+			got := fmt.Sprintf("%d of %v %s%s %s election %v sessions %v to %v data %d quotas advise %v", c.ID, members, insecure, c.Listen, filepath.ToSlash(c.Dir),
 				c.ElectionTimeout, c.MinSessionTimeout, c.MaxSessionTimeout, c.MaxDataBytes, c.AdvisoryQuotas)
 			if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(tt.want), " ") {
 				t.Errorf("got  %s\nwant %s", got, tt.want)

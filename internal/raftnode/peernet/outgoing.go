@@ -149,10 +149,18 @@ func (c *raftConn) SendMessageBatch(batch raftpb.MessageBatch) error {
 }
 
 // renew replaces a connection that has ended. One that the peer has ended with a reason is
-// not replaced: the library shall take its time.
+// not replaced: the library shall take its time. Nor is one that this end has closed because
+// the member is elsewhere now, or is none any more.
 func (c *raftConn) renew() error {
 	if _, refused := errors.AsType[*RefusedError](c.err); refused {
 		return c.broken(c.err)
+	}
+	to, addr, err := parseTarget(c.target)
+	if err == nil && !c.ep.net.holds(tie{peer: to, addr: addr}) {
+		err = errMoved
+	}
+	if err != nil {
+		return c.broken(err)
 	}
 	o, err := c.ep.dialTarget(c.ctx, c.target, ForRaft)
 	if err != nil {
