@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"coord/internal/bubble"
 	"coord/internal/overlay"
 )
 
@@ -21,8 +22,8 @@ const newerBinary = `# The next version of the format.
 // version of the format: it says so, and the process lives on. Nothing is harmed, so that
 // the newer binary goes on with all that it had.
 func TestG20NewerDirectoriesAreRefused(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds another binary")
+	if testing.Short() || bubble.RaceDetector {
+		t.Skip("builds another binary, which takes its time and looks for no races")
 	}
 	newer := buildNewer(t)
 	for meets, n := range map[string]int{"log entry": 5, "snapshot": 150} {

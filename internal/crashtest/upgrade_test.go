@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"coord/internal/bubble"
 )
 
 // olderCommit has a binary that knows version 1 of the format and no other. Those before
@@ -31,8 +33,8 @@ const olderCommit = "00abb4a5e3a6685e69fae103fbba15d4bcd3bfa8"
 // is lost, no digest differs between the binaries, and no session ends whose process
 // goes on.
 func TestG20UpgradeMemberByMember(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds another binary")
+	if testing.Short() || bubble.RaceDetector {
+		t.Skip("builds another binary, which takes its time and looks for no races")
 	}
 	older := buildOlder(t)
 	seed := seedOf(t)
