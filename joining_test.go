@@ -1,0 +1,212 @@
+package coord_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"coord"
+	"coord/coordtest"
+	"coord/internal/loopback"
+)
+
+// joinConfig returns the configuration of a member that is to join those of an
+// ensemble of one on sockets.
+func joinConfig(t *testing.T, id coord.MemberID, at string) coord.Config {
+	t.Helper()
+	addrs, err := loopback.FreeAddrs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return coord.Config{ID: id, Dir: t.TempDir(), Listen: addrs[0], Join: []string{at}, ElectionTimeout: time.Second, OperationTimeout: 20 * time.Second}
+}
+
+// lone starts a member that others can join.
+func lone(t *testing.T) (*coord.Coordinator, string) {
+	t.Helper()
+	addrs, err := loopback.FreeAddrs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := coord.Open(t.Context(), coord.Config{Dir: t.TempDir(), Listen: addrs[0], ElectionTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closed(t, c) })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c, addrs[0]
+}
+
+func closed(t *testing.T, c *coord.Coordinator) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Errorf("Close = %v", err)
+	}
+}
+
+// TestJoinRefusals joins in all the ways in which one cannot, and sees that the ensemble
+// goes on.
+func TestJoinRefusals(t *testing.T) {
+	first, at := lone(t)
+	used := t.TempDir()
+	other, err := coord.Open(t.Context(), coord.Config{Name: "other", Dir: used})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed(t, other)
+	if err := first.AddMember(t.Context(), coord.Member{ID: 2, Addr: "127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*coord.Config)
+		is     error
+		says   string
+	}{
+		{"an id that nobody has added", func(c *coord.Config) { c.ID = 9 }, coord.ErrBadArguments, "there is no member 9: it has to be added first"},
+		{"an id of somebody who runs", func(c *coord.Config) { c.ID = 1 }, coord.ErrBadArguments, "member 1 has another directory"},
+		{"another ensemble", func(c *coord.Config) { c.Name, c.ID = "elsewhere", 0 }, nil, `is of "coord"`},
+		{"a directory of another ensemble", func(c *coord.Config) { c.Dir, c.ID = used, 2 }, nil, `ensemble "other"`},
+		{"the address of another", func(c *coord.Config) { c.Addr, c.ID = at, 2 }, coord.ErrBadArguments, "the same address"},
+		{"nobody there", func(c *coord.Config) {
+			c.Join, c.OperationTimeout = []string{"127.0.0.1:1"}, 200*time.Millisecond
+		}, coord.ErrTimeout, "no member has answered"},
+		{"members as well", func(c *coord.Config) { c.InitialMembers = []coord.Member{{ID: 2, Addr: "127.0.0.1:1"}} }, nil, "exclude each other"},
+		{"no address", func(c *coord.Config) { c.Listen = "" }, nil, "Addr of a member that joins"},
+	} {
+		cfg := joinConfig(t, 2, at)
+		c.change(&cfg)
+		m, err := coord.Open(t.Context(), cfg)
+		if err == nil {
+			closed(t, m)
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%s: Open = %v, want %v that says %q", c.name, err, c.is, c.says)
+		}
+	}
+	if err := first.AddMember(t.Context(), coord.Member{ID: 3, Addr: "127.0.0.1:2"}); !errors.Is(err, coord.ErrReconfigInProgress) || !strings.Contains(err.Error(), "member 2 is still being added") {
+		t.Errorf("adding two at once = %v", err)
+	}
+	if err := first.RemoveMember(t.Context(), 1); !errors.Is(err, coord.ErrBadArguments) && !errors.Is(err, coord.ErrReconfigInProgress) {
+		t.Errorf("removing the last voter = %v", err)
+	}
+	if err := first.RemoveMember(t.Context(), 2); err != nil {
+		t.Errorf("taking an addition back = %v", err)
+	}
+	if err := first.RemoveMember(t.Context(), 1); !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "last voter") {
+		t.Errorf("removing the last voter = %v", err)
+	}
+	if err := first.AddMember(t.Context(), coord.Member{ID: 2, Addr: "127.0.0.1:1"}); !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "never used again") {
+		t.Errorf("adding a removed id = %v", err)
+	}
+	mustCreate(t, first, "/goes-on", "")
+}
+
+// TestRemovedMemberDoesNotComeBack removes a member while it is down. It learns that from
+// the others when it comes back, and later from its own directory.
+func TestRemovedMemberDoesNotComeBack(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 3, coordtest.OnDisk(), coordtest.OnSockets())
+	away := e.Follower(t.Context())
+	id := away.Status().Member
+	e.Stop(away)
+	at := e.Leader(t.Context())
+	if err := at.RemoveMember(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	again := e.Restart(away)
+	eventually(t, "the removed member to stop", func() bool { return errors.Is(again.Health(), coord.ErrFailed) })
+	if err := again.Health(); !errors.Is(err, coord.ErrNotMember) || !strings.Contains(err.Error(), fmt.Sprintf("member %v was removed", id)) {
+		t.Errorf("Health = %v", err)
+	}
+	mustCreate(t, at, "/without", "")
+	e.Remove(t.Context(), again)
+}
+
+// TestMemberMoves starts a member at another address. It tells the others, and the
+// configuration says so.
+func TestMemberMoves(t *testing.T) {
+	first, at := lone(t)
+	cfg := joinConfig(t, 2, at)
+	if err := first.AddMember(t.Context(), coord.Member{ID: 2, Addr: cfg.Listen}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := coord.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.AwaitSettled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	third := joinConfig(t, 3, at)
+	if err := first.AddMember(t.Context(), coord.Member{ID: 3, Addr: third.Listen}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := coord.Open(t.Context(), third)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closed(t, c) })
+	if err := first.AwaitSettled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, second)
+	moved := joinConfig(t, 2, at)
+	cfg.Listen, cfg.ID = moved.Listen, 0 // the directory knows who it is
+	second, err = coord.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closed(t, second) })
+	if err := second.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range second.Configuration().Members {
+		if m.ID == 2 && m.Addr != moved.Listen {
+			t.Errorf("member 2 is said to be at %s, it is at %s", m.Addr, moved.Listen)
+		}
+	}
+}
+
+// TestThrowawayObserver joins without a directory and leaves nothing behind.
+func TestThrowawayObserver(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	first, at := lone(t)
+	cfg := joinConfig(t, 0, at)
+	cfg.Dir = ""
+	c, err := coord.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, c, "/by-observer", "")
+	if made, err := os.ReadDir(temporary); err != nil || len(made) == 0 {
+		t.Errorf("its directory is not among temporary files: %v, %v", made, err)
+	}
+	closed(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := first.AwaitSettled(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if conf := first.Configuration(); len(conf.Members) != 1 {
+		t.Errorf("the closed observer is still a member: %+v", conf)
+	}
+	left, err := os.ReadDir(temporary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range left {
+		if strings.HasPrefix(f.Name(), "coord-observer-") {
+			t.Errorf("%s was left behind", f.Name())
+		}
+	}
+}
