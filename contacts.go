@@ -116,9 +116,9 @@ func (d *disk) correct(l contactList) {
 	}
 }
 
-// useContacts has this member deal with those in l, from now on and after a restart.
+// useContacts has this member deal with those in l, which was corrected, from now on and
+// after a restart.
 func (c *Coordinator) useContacts(l contactList) {
-	c.disk.correct(l)
 	c.contacts.set(l)
 	addrs, noted := map[replica.MemberID]string{}, map[replica.MemberID]raftdir.Member{}
 	for id, m := range l.members {
@@ -151,10 +151,8 @@ func (c *Coordinator) runContacts() {
 	defer tick.Stop()
 	for {
 		changed := c.root.membersChange()
-		if s := c.root.state(); c.root.hasJoined() && s.configured >= c.contacts.current().configured {
-			if l := s.contacts(); !l.equal(c.contacts.current()) {
-				c.useContacts(l)
-			}
+		if c.root.hasJoined() {
+			c.follow(c.root.state())
 		}
 		select {
 		case <-changed:
@@ -166,6 +164,18 @@ func (c *Coordinator) runContacts() {
 		if c.root.suspended() && c.roll.waiting() == nil {
 			c.askOthers()
 		}
+	}
+}
+
+// follow uses what a state of the root group says, unless it is used already or another
+// member has told of a later configuration.
+func (c *Coordinator) follow(s *state) {
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	l, now := s.contacts(), c.contacts.current()
+	c.disk.correct(l)
+	if l.configured >= now.configured && !l.equal(now) {
+		c.useContacts(l)
 	}
 }
 
@@ -219,6 +229,7 @@ func (c *Coordinator) learn(l contactList) {
 		c.removed(fmt.Sprintf("member %v was removed from the ensemble", c.cfg.ID))
 		return
 	}
+	c.disk.correct(l)
 	c.log.Info("another member knows a later configuration", slog.String("zxid", l.configured.String()), slog.Int("members", len(l.members)))
 	c.useContacts(l)
 }

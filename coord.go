@@ -30,7 +30,7 @@ type Coordinator struct {
 	roll   *rollCall     // of the first start; nil if it needs none
 
 	contacts contactBook
-	learning sync.Mutex // held while what another member knows is put in use
+	learning sync.Mutex // held while contacts are put in use, lest older ones follow later ones
 
 	ledger         *ledger // of what sessions with limits use
 	auditLog       *slog.Logger
