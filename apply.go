@@ -49,6 +49,10 @@ func (s *state) applyInit(cmd *command) bool {
 		m := &in.members[i]
 		s.members = s.members.with(&memberRecord{id: m.id, addr: m.addr, role: m.role, clientAddr: m.clientAddr})
 	}
+	if in.seed != nil {
+		s.plant(in.seed)
+		return true
+	}
 	s.tree.seed(s.defaultACL, s.acls.intern(ReadOnlyACL()))
 	if s.version >= membersChange && len(s.members) > 1 {
 		k, n := s.configNode()
@@ -68,11 +72,17 @@ func (s *state) applyHello(cmd *command) bool {
 	n := *m
 	n.incarnation++
 	n.nonce = cmd.hello.nonce
-	n.addr = cmd.hello.addr
+	if s.serves.none() { // elsewhere it is decreed
+		n.addr = cmd.hello.addr
+	}
 	n.number, n.digest, n.results = 0, 0, nil
 	n.helloTouches = m.touches
 	s.members = s.members.with(&n)
-	return n.addr != m.addr
+	if n.addr == m.addr {
+		return false
+	}
+	s.decree()
+	return true
 }
 
 // applyBatch executes a batch unless it is out of place. If that panics, the
@@ -221,6 +231,9 @@ func (x *execution) run() result {
 	if x.r.kind.counted() {
 		x.s.zxid++
 	}
+	if x.r.kind.ofRoot() && !x.s.serves.none() {
+		return x.refused(ErrWrongGroup)
+	}
 	switch x.r.kind {
 	case requestWrite:
 		n := len(x.single)
@@ -242,6 +255,16 @@ func (x *execution) run() result {
 		return x.release()
 	case requestWithdraw:
 		return x.withdraw()
+	case requestSetUser, requestRemoveUser, requestSetTemplate, requestSettings, requestReconfigure, requestJoin, requestSettle, requestActivate,
+		requestMountStep, requestAdopt, requestEnter, requestForget:
+		return x.govern()
+	}
+	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
+}
+
+// govern executes a request that concerns the ensemble as a whole.
+func (x *execution) govern() result {
+	switch x.r.kind { //nolint:exhaustive // run has the others
 	case requestSetUser:
 		return x.setUser()
 	case requestRemoveUser:
@@ -258,6 +281,14 @@ func (x *execution) run() result {
 		return x.settle()
 	case requestActivate:
 		return x.activate()
+	case requestMountStep:
+		return x.mountStep()
+	case requestAdopt:
+		return x.adopt()
+	case requestEnter:
+		return x.enterSession()
+	case requestForget:
+		return x.forget()
 	}
 	panic(fmt.Sprintf("coord: unreachable: request kind %d", x.r.kind))
 }
@@ -266,10 +297,11 @@ func (x *execution) run() result {
 // one for each thing that they do, or none, if nothing that clients can see comes of them.
 func (k requestKind) counted() bool {
 	switch k {
-	case requestExpire, requestReap, requestSettings, requestSettle:
+	case requestExpire, requestReap, requestSettings, requestSettle, requestMountStep, requestForget:
 		return false
 	case requestWrite, requestMulti, requestOpenSession, requestCloseSession, requestResume, requestRelease, requestWithdraw,
-		requestSetUser, requestRemoveUser, requestSetTemplate, requestActivate, requestReconfigure, requestJoin:
+		requestSetUser, requestRemoveUser, requestSetTemplate, requestActivate, requestReconfigure, requestJoin,
+		requestAdopt, requestEnter:
 	}
 	return true
 }

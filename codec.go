@@ -84,15 +84,31 @@ func decodeCommand(b []byte) (*command, error) {
 }
 
 func (e *encoder) init(c *initCommand) {
-	e.array(6)
+	e.array(initFields(c.version))
 	e.uint(uint64(c.version))
 	e.string(c.ensemble)
 	e.uint(uint64(c.id))
 	e.int(c.timeMS)
 	e.settings(&c.settings)
-	e.array(len(c.members))
-	for i := range c.members {
-		m := &c.members[i]
+	e.initialMembers(c.members)
+	if c.version >= formatMounts {
+		e.seed(c.seed)
+	}
+}
+
+// initFields returns the number of fields of an init command.
+func initFields(version FormatVersion) int {
+	if version >= formatMounts {
+		return 7
+	}
+	return 6
+}
+
+// initialMembers writes the members that a group starts with.
+func (e *encoder) initialMembers(members []memberRecord) {
+	e.array(len(members))
+	for i := range members {
+		m := &members[i]
 		if e.format < membersChange {
 			e.array(3)
 		} else {
@@ -105,8 +121,26 @@ func (e *encoder) init(c *initCommand) {
 	}
 }
 
+func (d *decoder) initialMembers() []memberRecord {
+	members := make([]memberRecord, d.list(maxMembers, leastMember))
+	for i := range members {
+		m := &members[i]
+		if d.format < membersChange {
+			d.array(3)
+		} else {
+			d.array(4)
+			m.clientAddr = d.string()
+		}
+		m.id, m.addr, m.role = MemberID(d.uint()), d.string(), MemberRole(d.small(uint64(Observer)))
+		if m.id == 0 {
+			d.fail("member id 0")
+		}
+	}
+	return members
+}
+
 func (d *decoder) init() *initCommand {
-	d.array(6)
+	fields := d.list(initFields(formatVersion), 1)
 	c := &initCommand{
 		version: FormatVersion(d.small(1 << 31)), ensemble: d.string(), id: EnsembleID(d.uint()), timeMS: d.int(), settings: d.settings(),
 	}
@@ -116,19 +150,12 @@ func (d *decoder) init() *initCommand {
 	case c.version != d.format:
 		d.fail("initial version %d in a command of version %d", c.version, d.format)
 	}
-	c.members = make([]memberRecord, d.list(maxMembers, leastMember))
-	for i := range c.members {
-		m := &c.members[i]
-		if d.format < membersChange {
-			d.array(3)
-		} else {
-			d.array(4)
-			m.clientAddr = d.string()
-		}
-		m.id, m.addr, m.role = MemberID(d.uint()), d.string(), MemberRole(d.small(uint64(Observer)))
-		if c.members[i].id == 0 {
-			d.fail("member id 0")
-		}
+	c.members = d.initialMembers()
+	if d.err == nil && fields != initFields(c.version) {
+		d.fail("init command of version %d with %d fields", c.version, fields)
+	}
+	if c.version >= formatMounts {
+		c.seed = d.seed()
 	}
 	return c
 }
@@ -161,6 +188,11 @@ func (d *decoder) settings() settings {
 		s.schemes[i] = d.string()
 	}
 	return s
+}
+
+func (d *decoder) settingsChange() *settingsChange {
+	d.array(2)
+	return &settingsChange{from: d.settings(), to: d.settings()}
 }
 
 func (e *encoder) batch(b *batchCommand) {
@@ -256,6 +288,15 @@ func (e *encoder) request(r *request) {
 		e.expiries(r.expiries)
 	case requestReap:
 		e.reaps(r.reaps)
+	case requestSetUser, requestRemoveUser, requestSetTemplate, requestSettings, requestReconfigure, requestJoin, requestSettle, requestActivate,
+		requestMountStep, requestAdopt, requestEnter, requestForget:
+		e.governing(r)
+	}
+}
+
+// governing writes what is in a request that concerns the ensemble as a whole.
+func (e *encoder) governing(r *request) {
+	switch r.kind { //nolint:exhaustive // request has the others
 	case requestSetUser:
 		e.array(2)
 		e.string(r.user.name)
@@ -276,6 +317,14 @@ func (e *encoder) request(r *request) {
 		e.joining(r.joining)
 	case requestSettle:
 		e.uint(uint64(r.settled))
+	case requestMountStep:
+		e.mountStep(r.step)
+	case requestAdopt:
+		e.decree(r.decree)
+	case requestEnter:
+		e.int(r.timeoutMS)
+	case requestForget:
+		e.sessionIDs(r.forgotten)
 	}
 }
 
@@ -333,6 +382,17 @@ func (d *decoder) request(r *request, single []op) {
 		r.expiries = d.expiries()
 	case requestReap:
 		r.reaps = d.reaps()
+	case requestSetUser, requestRemoveUser, requestSetTemplate, requestSettings, requestReconfigure, requestJoin, requestSettle, requestActivate,
+		requestMountStep, requestAdopt, requestEnter, requestForget:
+		d.governing(r)
+	default:
+		d.fail("request kind %d", r.kind)
+	}
+}
+
+// governing reads what encoder.governing has written.
+func (d *decoder) governing(r *request) {
+	switch r.kind { //nolint:exhaustive // request has the others
 	case requestSetUser:
 		d.array(2)
 		r.user = &user{name: d.string(), hash: conceal(d.string())}
@@ -341,8 +401,7 @@ func (d *decoder) request(r *request, single []op) {
 	case requestSetTemplate:
 		r.template = d.template()
 	case requestSettings:
-		d.array(2)
-		r.change = &settingsChange{from: d.settings(), to: d.settings()}
+		r.change = d.settingsChange()
 	case requestReconfigure:
 		r.reconfiguration = d.reconfiguration()
 	case requestJoin:
@@ -351,8 +410,14 @@ func (d *decoder) request(r *request, single []op) {
 		r.settled = ZXID(d.uint())
 	case requestActivate:
 		r.version = d.activation()
-	default:
-		d.fail("request kind %d", r.kind)
+	case requestMountStep:
+		r.step = d.mountStep()
+	case requestAdopt:
+		r.decree = d.decree()
+	case requestEnter:
+		r.timeoutMS = d.int()
+	case requestForget:
+		r.forgotten = d.sessionIDs(maxExpiries)
 	}
 }
 

@@ -45,6 +45,7 @@ type initCommand struct {
 	timeMS   int64
 	settings settings
 	members  []memberRecord // id, addr and role
+	seed     *mountSeed     // of the group of a mount; nil: of a whole tree
 }
 
 // A helloCommand is a compare-and-set on the proposer's incarnation. It goes
@@ -104,7 +105,25 @@ const (
 	requestReconfigure  requestKind = 15 // changes who the members are
 	requestJoin         requestKind = 16 // a member that was never started gives its directory
 	requestSettle       requestKind = 17 // the leader's word that raft is as configured
+
+	// From formatMounts on.
+	requestMountStep requestKind = 20 // of a mount or an unmount
+	requestAdopt     requestKind = 21 // takes over what the root group has decreed
+	requestEnter     requestKind = 22 // brings a session of the root group into another
+	requestForget    requestKind = 23 // drops tombstones of sessions
 )
+
+// ofRoot reports whether only the root group executes such requests.
+func (k requestKind) ofRoot() bool {
+	switch k {
+	case requestOpenSession, requestResume, requestRelease, requestWithdraw, requestSetUser, requestRemoveUser, requestSetTemplate,
+		requestSettings, requestReconfigure, requestJoin:
+		return true
+	case requestWrite, requestMulti, requestCloseSession, requestExpire, requestReap, requestActivate, requestSettle, requestMountStep,
+		requestAdopt, requestEnter, requestForget:
+	}
+	return false
+}
 
 // A request is one caller's wish in a batch. zxids are counted per request.
 type request struct {
@@ -116,7 +135,7 @@ type request struct {
 
 	ops []op // requestWrite (one) and requestMulti
 
-	timeoutMS int64    // requestOpenSession, requestResume
+	timeoutMS int64    // requestOpenSession, requestResume, requestEnter (as granted)
 	password  [16]byte // requestOpenSession, requestResume
 	yield     bool     // requestCloseSession: whoever claims the session may have it instead
 	claim     uint64   // requestWithdraw: the generation that the claim stands for
@@ -132,6 +151,10 @@ type request struct {
 	joining         *joining         // requestJoin
 	settled         ZXID             // requestSettle: the configuration
 	version         FormatVersion    // requestActivate
+
+	step      *mountStep  // requestMountStep
+	decree    *decree     // requestAdopt
+	forgotten []SessionID // requestForget
 }
 
 // An expiry asks to end a session, unless it was touched or resumed since.
@@ -214,7 +237,7 @@ type result struct {
 	code      Code
 	zxid      ZXID
 	ops       []opResult // of a write or multi
-	session   SessionID  // of an open, and of a resume that took the session over
+	session   SessionID  // of an open, of a resume that took the session over, and of an enter
 	timeoutMS int64      // of the same: as granted
 }
 

@@ -347,6 +347,7 @@ func (s *state) configNode() (treeKey, *znode) {
 // configure puts other members into force, under the zxid at hand, and tells it.
 func (x *execution) configure(k treeKey, n *znode, members memberTable) {
 	x.s.members, x.s.configured = members, x.s.zxid
+	x.s.decree()
 	m := *n
 	m.data = []byte(members.text(x.s.configured))
 	m.version = -1 // as in ZooKeeper: no setData has this condition

@@ -240,8 +240,11 @@ func (c *Coordinator) removed(why string) {
 }
 
 // onRemoved is called by the host when the log of a group says that this member is no
-// part of it any more.
-func (c *Coordinator) onRemoved(replica.GroupID) {
+// part of it any more. The root group is the last that lets a member go.
+func (c *Coordinator) onRemoved(g replica.GroupID) {
+	if GroupID(g) != rootGroup {
+		return
+	}
 	c.removed(fmt.Sprintf("member %v was removed from the ensemble", c.cfg.ID))
 }
 

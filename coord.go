@@ -25,7 +25,11 @@ type Coordinator struct {
 	disk *disk
 	root *group
 
-	roles  *roleBoard
+	roles *roleBoard
+
+	mounted groupSet // the groups of mounts
+	keeper  *keeper  // of mounted
+
 	hosted chan struct{} // closed when host is set, for those whom it calls before
 	roll   *rollCall     // of the first start; nil if it needs none
 
@@ -110,6 +114,8 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 	c.root = newGroup(rootGroup, &c.cfg, c.log)
 	c.root.onFail = c.fail
 	c.root.onRole = func(r replica.Role) { c.roles.show(rootGroup, r) }
+	c.keeper = newKeeper(c)
+	c.root.onPublish = c.keeper.follow
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	c.roll = c.disk.firstStart(c, c.root.id)
 	if c.host, err = c.disk.openHost(c); err != nil {
@@ -129,6 +135,7 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 		return errors.Join(err, c.host.Close(), c.disk.close())
 	}
 	c.wg.Go(c.runContacts)
+	c.wg.Go(c.keeper.run)
 	c.wg.Go(c.runOwnSession)
 	c.wg.Go(c.runDisk)
 	return nil
@@ -144,10 +151,7 @@ func (c *Coordinator) startRoot() error {
 		return err
 	}
 	c.root.start(&c.cfg)
-	c.root.spawn((&reconciler{
-		g: c.root, grace: c.cfg.ObserverGrace,
-		offer: func(ctx context.Context, to MemberID) { c.offer(ctx, c.root, to) },
-	}).run)
+	c.root.spawn(c.newReconciler(c.root).run)
 	return nil
 }
 
@@ -166,6 +170,8 @@ func (c *Coordinator) runFirstStart() {
 func (c *Coordinator) setRole(g replica.GroupID, r replica.Role) {
 	if GroupID(g) == c.root.id {
 		c.root.setRole(r)
+	} else if mounted := c.mounted.get(GroupID(g)); mounted != nil {
+		mounted.setRole(r)
 	}
 }
 
@@ -331,6 +337,10 @@ func (c *Coordinator) runOwnSession() {
 // that this member neither votes nor answers for a state it cannot follow.
 func (c *Coordinator) fail(err error) {
 	c.cancel(err)
+	for _, g := range c.mounted.all() {
+		g.hub.close(err)
+		g.cancel(err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped == nil {
@@ -362,7 +372,9 @@ func (c *Coordinator) Shutdown(ctx context.Context) error {
 // kill ends this member as a crash would, as far as the others can see. One that was
 // frozen has nothing happen before its end.
 func (c *Coordinator) kill() error {
-	c.root.cancel(ErrClosed)
+	for _, g := range c.groups() {
+		g.cancel(ErrClosed)
+	}
 	c.root.clock.Thaw()
 	return c.stop(nil)
 }
@@ -385,9 +397,12 @@ func (c *Coordinator) stop(farewell func()) error {
 	c.cancel(ErrClosed)
 	c.root.close(ErrClosed)
 	c.wg.Wait()
+	for _, g := range c.mounted.all() {
+		g.close(ErrClosed)
+	}
 	c.stopErr = c.host.Close()
 	if farewell != nil && c.stopErr == nil {
-		c.stopErr = c.disk.seal(c.root)
+		c.stopErr = c.disk.seal(c.groups())
 	}
 	c.stopErr = errors.Join(c.stopErr, c.disk.close())
 	close(done)

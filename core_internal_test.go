@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -63,21 +64,38 @@ import (
 //	add PATH N [version=N]
 //	setacl PATH A [version=N]
 //
+// A script has as many groups as it names: [group=N] behind any command is which one it
+// is for, 1 if it is left out. Of mounts are
+//
+//	seal | flip | cancel PATH [of=N]       steps in the root group; N is the mount's own group if it is left out
+//	sealgroup PATH group=N [of=M]          M is N if it is left out
+//	takeback PATH [of=N]                   with what the mount's group has
+//	plant group=N                          init with what the root group says
+//	adopt group=N [from=N] [to=N] [most=N] what the root group has decreed
+//	enter SESSION group=N [timeout=MS] [generation=N]
+//	forget SESSION… group=N
+//	mounts, route PATH…
+//
 // with [session=0x2] [generation=N] [as=scheme:id,…] each; the generation is the
 // session's own if it is left out. DATA is data=text,
 // data=null, data=empty or data=*N (N bytes). A path that datadriven could not
 // read is a Go string in quotes.
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, filepath.Join("testdata", "core"), func(t *testing.T, path string) {
-		sc := &script{t: t, s: newState(rootGroup), clock: 1000, replayable: true}
+		sc := &script{t: t, clock: 1000, replayable: true, groups: map[GroupID]*scriptGroup{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			t.Helper()
 			sc.t = t
 			sc.pos = d.Pos
+			sc.choose(line{d.Cmd, d.CmdArgs})
 			return sc.run(line{d.Cmd, d.CmdArgs}, d.Input)
 		})
 		sc.t = t
-		sc.finish()
+		for _, g := range slices.Sorted(maps.Keys(sc.groups)) {
+			if sc.scriptGroup = sc.groups[g]; sc.s.started() {
+				sc.finish()
+			}
+		}
 	})
 }
 
@@ -85,10 +103,27 @@ func TestScripts(t *testing.T) {
 type script struct {
 	t          *testing.T
 	pos        string
-	s          *state
 	clock      int64
-	log        [][]byte
 	replayable bool // no state was set by hand
+
+	groups map[GroupID]*scriptGroup
+	*scriptGroup
+}
+
+// A scriptGroup is one group of a script.
+type scriptGroup struct {
+	s   *state
+	log [][]byte
+}
+
+// choose makes the group that a line names the one at hand.
+func (sc *script) choose(l line) {
+	sc.t.Helper()
+	g := GroupID(sc.int(l, "group", int64(rootGroup)))
+	if sc.groups[g] == nil {
+		sc.groups[g] = &scriptGroup{s: newState(g)}
+	}
+	sc.scriptGroup = sc.groups[g]
 }
 
 // A line is one parsed line of a script.
@@ -176,9 +211,11 @@ func (sc *script) run(l line, input string) string {
 	sc.t.Helper()
 	switch l.cmd {
 	case "init":
-		return sc.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: sc.init(l)})
+		return sc.apply(&command{kind: commandInit, group: sc.s.group, member: 1, init: sc.init(l)})
 	case "hello":
 		return sc.hello(l)
+	case "plant":
+		return sc.plant()
 	case "clock":
 		sc.clock = sc.number(sc.word(l, 0))
 		return ""
@@ -186,7 +223,7 @@ func (sc *script) run(l line, input string) string {
 		return sc.batch(l, input)
 	case "counter", "wrap":
 		return sc.byHand(l)
-	case "get", "acl", "tree", "quotas", "sessions", "members", "users", "templates", "inforce", "state", "ephemerals":
+	case "get", "acl", "tree", "quotas", "sessions", "members", "users", "templates", "inforce", "state", "ephemerals", "mounts", "route":
 		return sc.show(l)
 	case "snapshot":
 		return sc.snapshot()
@@ -198,7 +235,7 @@ func (sc *script) run(l line, input string) string {
 	}
 	b := sc.newBatch(l)
 	b.requests = []request{sc.request(l, input)}
-	return sc.apply(&command{kind: commandBatch, group: rootGroup, member: sc.member(l), batch: b})
+	return sc.apply(&command{kind: commandBatch, group: sc.s.group, member: sc.member(l), batch: b})
 }
 
 func (sc *script) member(l line) MemberID { return MemberID(sc.int(l, "member", 1)) }
@@ -259,7 +296,7 @@ func (sc *script) hello(l line) string {
 	if !ok {
 		addr = fmt.Sprintf("%v:1", sc.member(l))
 	}
-	return sc.apply(&command{kind: commandHello, group: rootGroup, member: sc.member(l), hello: &helloCommand{
+	return sc.apply(&command{kind: commandHello, group: sc.s.group, member: sc.member(l), hello: &helloCommand{
 		expected: uint64(sc.int(l, "expected", 0)), nonce: uint64(sc.int(l, "nonce", 0)), addr: addr,
 	}})
 }
@@ -309,7 +346,7 @@ func (sc *script) batch(l line, input string) string {
 		}
 		b.requests = append(b.requests, sc.request(r, strings.Join(below, "\n")))
 	}
-	return sc.apply(&command{kind: commandBatch, group: rootGroup, member: sc.member(l), batch: b})
+	return sc.apply(&command{kind: commandBatch, group: sc.s.group, member: sc.member(l), batch: b})
 }
 
 func (sc *script) parse(text string) line {
@@ -371,6 +408,18 @@ func (sc *script) request(l line, input string) request {
 				r.ops = append(r.ops, sc.op(sc.parse(s)))
 			}
 		}
+	case "seal", "flip", "cancel", "sealgroup", "takeback":
+		r.kind, r.step = requestMountStep, sc.mountStep(l)
+	case "adopt":
+		r.kind, r.decree = requestAdopt, sc.decree(l)
+	case "enter":
+		r.kind, r.session, r.timeoutMS = requestEnter, SessionID(sc.number(sc.word(l, 0))), sc.int(l, "timeout", 10_000)
+		r.generation = uint64(sc.int(l, "generation", firstGeneration))
+	case "forget":
+		r.kind = requestForget
+		for _, w := range l.positional() {
+			r.forgotten = append(r.forgotten, SessionID(sc.number(w)))
+		}
 	default:
 		r.ops = []op{sc.op(l)}
 	}
@@ -381,6 +430,7 @@ func (sc *script) request(l line, input string) request {
 // otherwise.
 var scriptGovern = map[string]bool{
 	"setuser": true, "removeuser": true, "template": true, "settings": true, "open": true, "resume": true,
+	"seal": true, "flip": true, "cancel": true, "sealgroup": true, "takeback": true, "adopt": true, "enter": true, "forget": true,
 }
 
 // generation returns that of a session, or the first if there is none.
@@ -623,7 +673,7 @@ func printResult(out *strings.Builder, r *request, res *result) {
 	case r.kind == requestResume && res.session == 0:
 		out.WriteString(" claimed\n")
 		return
-	case r.kind == requestOpenSession, r.kind == requestResume:
+	case r.kind == requestOpenSession, r.kind == requestResume, r.kind == requestEnter:
 		fmt.Fprintf(out, " session %#x timeout %d\n", uint64(res.session), res.timeoutMS)
 		return
 	case r.kind == requestMulti:
@@ -680,6 +730,7 @@ var codeNames = map[Code]string{
 	ErrNotEmpty: "NotEmpty", ErrSessionExpired: "SessionExpired", ErrInvalidACL: "InvalidACL",
 	ErrSessionMoved: "SessionMoved", ErrTooLarge: "TooLarge", ErrNotANumber: "NotANumber", ErrOverflow: "Overflow",
 	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed", ErrNoUser: "NoUser", ErrQuotaExceeded: "QuotaExceeded", ErrLimitExceeded: "LimitExceeded",
+	ErrWrongGroup: "WrongGroup", codeMounted: "Mounted", codeSealed: "Sealed",
 }
 
 func codeName(c Code) string {
@@ -778,6 +829,8 @@ func (sc *script) show(l line) string {
 			set.minSessionTimeoutMS, set.maxSessionTimeoutMS, set.ttlNodes, aclText(set.defaultACL), set.superDigest, strings.Join(set.schemes, ","), set.enforceQuotas, set.maxEphemerals)
 	case "state":
 		fmt.Fprintf(&b, "zxid %v time %d znodes %d sessions %d\n", sc.s.zxid, sc.s.timeMS, sc.s.tree.nodes.len(), sc.s.sessions.byID.len())
+	case "mounts", "route":
+		sc.showMounts(&b, l)
 	case "ephemerals":
 		prefix, _ := l.arg("prefix")
 		for _, p := range sc.s.ephemerals(SessionID(sc.number(sc.word(l, 0))), prefix) {
@@ -812,7 +865,7 @@ func dataText(data []byte) string {
 func (sc *script) snapshot() string {
 	sc.t.Helper()
 	image := snapshotOf(sc.t, sc.s.freeze())
-	s, err := readSnapshot(rootGroup, bytes.NewReader(image), nil)
+	s, err := readSnapshot(sc.s.group, bytes.NewReader(image), nil)
 	if err != nil {
 		sc.fatalf("readSnapshot: %v", err)
 	}
@@ -833,7 +886,7 @@ func (sc *script) finish() {
 	if !sc.replayable {
 		return
 	}
-	s := newState(rootGroup)
+	s := newState(sc.s.group)
 	for _, entry := range sc.log {
 		cmd, err := decodeCommand(entry)
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 
 // A Digest is a checksum of everything in one group that clients can see: the
 // zxid, the znodes with their data, ACLs and stats, the sessions, the users and
-// the ACL templates. Members at the same zxid have the same digest.
+// the ACL templates, and the mounts. Members at the same zxid have the same digest.
 type Digest [sha256.Size]byte
 
 // String returns the digest in hexadecimal.
@@ -43,6 +43,15 @@ func (s *state) digest() Digest {
 	}
 	for it := range s.templates.byPath.all() {
 		e.template(it.t)
+		flush()
+	}
+	if s.version >= formatMounts {
+		e.string(s.serves.path)
+		e.uint(uint64(s.serves.sealed))
+		e.uint(s.mounts.given)
+		for m := range s.mounts.all() {
+			e.mount(m)
+		}
 		flush()
 	}
 	for it := range s.tree.nodes.all() {

@@ -28,14 +28,14 @@ type disk struct {
 	configured map[MemberID]string // the addresses of members that the configuration names
 	throwaway  string              // the directory that ends with this member, or ""
 
-	noted uint64 // the log index that was last written down; owned by runDisk
+	noted map[GroupID]uint64 // the log indexes that were last written down; owned by runDisk
 }
 
 func openDisk(cfg *Config) (*disk, error) {
 	if err := raftdir.CheckWorkingDirectory(); err != nil {
 		return nil, err
 	}
-	d := &disk{memory: cfg.memory}
+	d := &disk{memory: cfg.memory, noted: map[GroupID]uint64{}}
 	if d.memory == nil {
 		d.memory = &raftnode.Memory{}
 	}
@@ -197,24 +197,31 @@ func (d *disk) startGroup(host replica.Host, g GroupID, m *machine, first replic
 	return err
 }
 
-// note writes down how far the log was applied, so that a log that ends earlier
-// is recognised as cut or restored from an older copy.
-func (d *disk) note(g *group) error {
-	index := g.pub.Load().index
-	if index <= d.noted {
+// note writes down how far the logs were applied, so that a log that ends earlier is
+// recognised as cut or restored from an older copy.
+func (d *disk) note(groups []*group) error {
+	indexes := map[replica.GroupID]uint64{}
+	for _, g := range groups {
+		if index := g.pub.Load().index; index > d.noted[g.id] {
+			indexes[replica.GroupID(g.id)] = index
+		}
+	}
+	if len(indexes) == 0 {
 		return nil
 	}
 	if err := d.memory.Failpoints.Fail(failpoint.AppliedNote); err != nil {
 		return err
 	}
-	d.noted = index
-	return d.dir.NoteApplied(replica.GroupID(g.id), index)
+	for g, index := range indexes {
+		d.noted[GroupID(g)] = index
+	}
+	return d.dir.NoteAllApplied(indexes)
 }
 
 // seal writes down how everything was left in good order, once the host is closed,
 // so that the next start recognises the least damage.
-func (d *disk) seal(g *group) error {
-	if err := d.note(g); err != nil {
+func (d *disk) seal(groups []*group) error {
+	if err := d.note(groups); err != nil {
 		return err
 	}
 	if err := d.memory.Failpoints.Fail(failpoint.Seal); err != nil {
@@ -250,7 +257,7 @@ func (c *Coordinator) runDisk() {
 		case <-c.ctx.Done():
 			return
 		}
-		if err := c.disk.note(c.root); err != nil {
+		if err := c.disk.note(c.groups()); err != nil {
 			c.log.Warn("log index not written down", slog.Any("err", err))
 		}
 	}
@@ -269,5 +276,7 @@ func (c *Coordinator) checkSpace() {
 		c.root.fail(fmt.Errorf("%s has %d bytes free, a member needs %d to go on", c.cfg.Dir, free, least/4))
 		return
 	}
-	c.root.proposer.reportDisk(diskReport{freeBytes: free, low: free < least})
+	for _, g := range c.groups() {
+		g.proposer.reportDisk(diskReport{freeBytes: free, low: free < least})
+	}
 }

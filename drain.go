@@ -126,9 +126,6 @@ func (c *Coordinator) giveAway(ctx context.Context, g *group) {
 	}
 }
 
-// groups returns the groups of which this member has a part.
-func (c *Coordinator) groups() []*group { return []*group{c.root} }
-
 // leads reports whether some group keeps Drain waiting, and what is in the way. An
 // error without waiting is final.
 func (c *Coordinator) leads() (waits bool, err error) {

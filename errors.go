@@ -89,6 +89,12 @@ const (
 	// ephemerals than the ensemble lets any have ([Config.MaxEphemerals]). The
 	// error names the limit, its value, and whose it is.
 	ErrLimitExceeded Code = -1006
+
+	// codeMounted says that a path is a mount point, or inside or above one.
+	codeMounted Code = -1008
+	// codeSealed says that a znode is on its way from one group to another. Nobody is
+	// told: whoever is refused so tries again behind the move.
+	codeSealed Code = -1009
 )
 
 var codeTexts = map[Code]string{
@@ -118,6 +124,8 @@ var codeTexts = map[Code]string{
 	ErrWrongGroup:              "path is served by another group",
 	ErrNoUser:                  "no such user",
 	ErrLimitExceeded:           "over a limit",
+	codeMounted:                "a mount is there",
+	codeSealed:                 "on its way to another group",
 }
 
 // Error returns a short text, for example "no such znode".

@@ -20,6 +20,7 @@ const (
 // What came with which version.
 const (
 	membersChange = 2 // members come and go
+	formatMounts  = 2 // mounts, and what other groups need of the root group
 )
 
 // since returns the first version that has requests of this kind.
@@ -30,6 +31,8 @@ func (k requestKind) since() FormatVersion {
 		return 1
 	case requestActivate, requestReconfigure, requestJoin, requestSettle:
 		return membersChange
+	case requestMountStep, requestAdopt, requestEnter, requestForget:
+		return formatMounts
 	}
 	return formatVersion + 1 // none that this binary knows
 }

@@ -51,23 +51,10 @@ func testGoldenFormat(t *testing.T, version FormatVersion) {
 			t.Errorf("decoded %+v, %v, want %+v", got, err, goldenResult)
 		}
 	})
-	t.Run("snapshot", func(t *testing.T) {
-		s := goldenState(version)
-		if err := s.firstViolation(); err != nil {
-			t.Fatal(err)
-		}
-		image := golden(t, version, "snapshot", snapshotOf(t, s.freeze()))
-		got, err := readSnapshot(rootGroup, bytes.NewReader(image), nil)
-		if err != nil {
-			t.Fatalf("readSnapshot: %v", err)
-		}
-		if got.digest() != s.digest() || !bytes.Equal(snapshotOf(t, got.freeze()), image) {
-			t.Error("the snapshot gives another state")
-		}
-		if !reflect.DeepEqual(stateParts(got), stateParts(s)) {
-			t.Errorf("read\n%+v, want\n%+v", stateParts(got), stateParts(s))
-		}
-	})
+	t.Run("snapshot", func(t *testing.T) { testGoldenSnapshot(t, "snapshot", goldenState(version)) })
+	if version >= formatMounts {
+		t.Run("snapshot of a mount", func(t *testing.T) { testGoldenSnapshot(t, "snapshot-mount", goldenMountState()) })
+	}
 	if version > oldestFormat {
 		return // what no version is in force in is written in the oldest
 	}
@@ -77,6 +64,23 @@ func testGoldenFormat(t *testing.T, version FormatVersion) {
 			t.Errorf("readSnapshot of a group before its init command: %v", err)
 		}
 	})
+}
+
+func testGoldenSnapshot(t *testing.T, name string, s *state) {
+	if err := s.firstViolation(); err != nil {
+		t.Fatal(err)
+	}
+	image := golden(t, s.version, name, snapshotOf(t, s.freeze()))
+	got, err := readSnapshot(s.group, bytes.NewReader(image), nil)
+	if err != nil {
+		t.Fatalf("readSnapshot: %v", err)
+	}
+	if got.digest() != s.digest() || !bytes.Equal(snapshotOf(t, got.freeze()), image) {
+		t.Error("the snapshot gives another state")
+	}
+	if !reflect.DeepEqual(stateParts(got), stateParts(s)) {
+		t.Errorf("read\n%+v, want\n%+v", stateParts(got), stateParts(s))
+	}
 }
 
 func goldenDir(version FormatVersion) string { return fmt.Sprintf("v%d", version) }
@@ -114,6 +118,9 @@ func TestGoldenFilesAreComplete(t *testing.T) {
 			known["snapshot-empty.bin"], known["member-hello.bin"] = true, true
 		case 2:
 			known["member-status-request.bin"], known["member-quiet.bin"] = true, true
+		}
+		if version >= formatMounts {
+			known["snapshot-mount.bin"] = true
 		}
 		for name := range goldenCommands(version) {
 			known[name+".bin"] = true
@@ -184,7 +191,23 @@ func goldenCommands(version FormatVersion) map[string]*command {
 		"request-settings": batch(request{kind: requestSettings, change: &settingsChange{from: goldenSettings, to: settings{
 			maxDataBytes: 1, minSessionTimeoutMS: 100, maxSessionTimeoutMS: mostSessionTimeoutMS, schemes: []string{},
 		}}}),
-		"request-reap":     batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+		"request-reap":       batch(request{kind: requestReap, reaps: []reap{{"/c", 5, 6, -4}, {"/t", 1 << 41, 1 << 42, 2147483647}}}),
+		"request-mount-step": batch(request{kind: requestMountStep, step: &mountStep{kind: stepFlip, path: "/é", group: 1 << 40}}),
+		"request-take-back": batch(request{kind: requestMountStep, step: &mountStep{
+			kind: stepTakeBack, path: "/é", group: 2, zxid: 1 << 63, back: &goldenImage,
+		}}),
+		"request-adopt": batch(request{kind: requestAdopt, decree: &decree{
+			from: 3, to: 1 << 40, settings: &goldenSettings, users: []user{{name: "é e", hash: conceal("$2a$10$\x00\xff"), since: 1 << 63}},
+			members: &memberDecree{configured: 1 << 40, members: []memberRecord{
+				{id: 1, addr: "a:1", clientAddr: "a:2", directory: "d"}, {id: 3, addr: "é:1", role: Observer, removed: true, passing: true},
+			}},
+			noUsers: []string{"bob", "é"}, templates: []template{{path: "/é", list: acl, enforced: true}}, noTemplates: []string{"/"},
+		}}),
+		"request-adopt-nothing": batch(request{kind: requestAdopt, decree: &decree{
+			users: []user{}, noUsers: []string{}, templates: []template{}, noTemplates: []string{},
+		}}),
+		"request-enter":    batch(request{kind: requestEnter, timeoutMS: 10_000}),
+		"request-forget":   batch(request{kind: requestForget, forgotten: []SessionID{1, 1 << 63}}),
 		"request-activate": batch(request{kind: requestActivate, version: 2}),
 		"request-reconfigure": batch(request{kind: requestReconfigure, reconfiguration: &reconfiguration{follows: anyConfiguration, force: true, changes: []memberChange{
 			{id: 4, role: Observer, addr: "d:1", clientAddr: "0.0.0.0:2181"}, {id: 1 << 40, remove: true},
@@ -192,10 +215,24 @@ func goldenCommands(version FormatVersion) map[string]*command {
 		"request-join":   batch(request{kind: requestJoin, joining: &joining{id: 4, directory: "49fb9ad9-5bb4-4a5e-9d0d-0a2f6f6c8a9e", addr: "d:1", clientAddr: "d:2181"}}),
 		"request-settle": batch(request{kind: requestSettle, settled: 1 << 41}),
 	}
+	if version >= formatMounts {
+		all["init-mount"] = &command{kind: commandInit, group: 1 << 40, member: 2, init: &initCommand{
+			version: version, ensemble: "golden", id: 1, settings: goldenSettings, members: []memberRecord{{id: 1, addr: "a:7000"}},
+			seed: &mountSeed{path: "/é/x", zxid: 1 << 63, image: goldenImage},
+		}}
+	}
 	maps.DeleteFunc(all, func(_ string, cmd *command) bool {
 		return cmd.batch != nil && slices.ContainsFunc(cmd.batch.requests, func(r request) bool { return r.needs() > version })
 	})
 	return all
+}
+
+var goldenImage = mountImage{
+	node: movedZnode{
+		data: []byte{0, 255}, acl: []ACL{{PermRead, ID{"user", "é"}}}, czxid: 1, mzxid: 1 << 62, pzxid: 1 << 63,
+		ctimeMS: -1, mtimeMS: 1_700_000_000_000, version: -2147483648, aversion: 2147483647, creates: -5,
+	},
+	quotas: movedZnode{acl: []ACL{}},
 }
 
 var goldenSettings = settings{
@@ -234,7 +271,7 @@ func goldenState(version FormatVersion) *state {
 		r.session, r.generation = id, 1
 		return r
 	}
-	applyRequests(s,
+	requests := []request{
 		writeOf(op{kind: opCreate, path: "/p", data: []byte("persistent"), acl: []ACL{{PermAll, ID{"world", "anyone"}}, {PermRead, ID{"digest", "u:h"}}}}),
 		writeOf(op{kind: opCreate, path: "/p/s-", mode: PersistentSequential}),
 		owned(1, "/p/e"), owned(2, "/e"),
@@ -243,12 +280,17 @@ func goldenState(version FormatVersion) *state {
 		writeOf(op{kind: opSetData, path: "/p", data: []byte("changed")}),
 		writeOf(op{kind: opSetACL, path: "/c", acl: ReadOnlyACL()}),
 		writeOf(op{kind: opDelete, path: "/p/s-0000000000"}),
-		request{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
-		request{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}},
-		request{kind: requestSetTemplate, template: &template{path: "/p", list: OpenACL(), enforced: true}},
-		request{kind: requestSetTemplate, template: &template{path: "/p/q", list: []ACL{{PermAll, ID{"auth", "x"}}, {PermRead, ID{"user", "eve"}}}}},
+		{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
+		{kind: requestSetUser, user: &user{name: "bob", hash: conceal("\x00\xff")}},
+		{kind: requestSetTemplate, template: &template{path: "/p", list: OpenACL(), enforced: true}},
+		{kind: requestSetTemplate, template: &template{path: "/p/q", list: []ACL{{PermAll, ID{"auth", "x"}}, {PermRead, ID{"user", "eve"}}}}},
 		writeOf(op{kind: opCreate, path: "/zookeeper/quota/p/zookeeper_limits", parents: persistentParents, data: []byte("count=2,bytes=-1=;byteHardLimit=100")}),
-		writeOf(op{kind: opCreate, path: "/zookeeper/quota/p/zookeeper_stats"}))
+		writeOf(op{kind: opCreate, path: "/zookeeper/quota/p/zookeeper_stats"}),
+	}
+	if version >= formatMounts {
+		requests = append(requests, goldenMounts()...)
+	}
+	applyRequests(s, requests...)
 	s.apply(&command{kind: commandBatch, group: rootGroup, member: 1, batch: &batchCommand{
 		incarnation: 1, number: 3, observed: 1 << 40,
 		touch: &touch{markMS: 1_700_000_030_000, gapMS: 20_000, freeBytes: 1 << 33, silences: []silence{{2, 1, true}}},
@@ -281,6 +323,47 @@ func goldenState(version FormatVersion) *state {
 	return s
 }
 
+// goldenMounts returns requests that leave a mount in each phase.
+func goldenMounts() []request {
+	step := func(st mountStep) request { //nolint:gocritic // it is kept
+		return request{kind: requestMountStep, step: &st}
+	}
+	return []request{
+		writeOf(op{kind: opCreate, path: "/mounted", data: []byte("moved")}),
+		writeOf(op{kind: opCreate, path: "/é/sealed", parents: persistentParents}),
+		step(mountStep{kind: stepSeal, path: "/mounted"}),
+		step(mountStep{kind: stepSeal, path: "/é/sealed"}),
+		step(mountStep{kind: stepFlip, path: "/mounted", group: 2}),
+	}
+}
+
+// goldenMountState returns a state of the group of a mount, with something of everything
+// that such a state has.
+func goldenMountState() *state {
+	root := newTestState()
+	root.setSettings(goldenSettings)
+	applyRequests(root,
+		writeOf(op{kind: opCreate, path: "/m", data: []byte{}, acl: ReadOnlyACL()}),
+		request{kind: requestSetUser, user: &user{name: "eve", hash: conceal("$2a$10$hash")}},
+		request{kind: requestSetTemplate, template: &template{path: "/m", list: OpenACL(), enforced: true}},
+		request{kind: requestMountStep, step: &mountStep{kind: stepSeal, path: "/m"}})
+	seed, m, _ := root.seedOf(2)
+	s := newState(m.group)
+	s.apply(&command{kind: commandInit, group: m.group, member: 1, init: &initCommand{
+		version: formatVersion, ensemble: "golden", id: 7, timeMS: 1000, settings: root.settings, members: m.members, seed: seed,
+	}}, 0)
+	s.apply(&command{kind: commandHello, group: m.group, member: 1, hello: &helloCommand{nonce: 1, addr: "1:1"}}, 0)
+	applyRequests(s,
+		request{kind: requestAdopt, decree: root.decreeFor(s, maxDecreeBytes)},
+		request{kind: requestEnter, session: 5, generation: 9, timeoutMS: 5000},
+		request{kind: requestEnter, session: 6, generation: 1, timeoutMS: 5000},
+		request{kind: requestEnter, session: 7, generation: 1, timeoutMS: 5000},
+		request{kind: requestCloseSession, session: 6, generation: 1},
+		request{kind: requestCloseSession, session: 7, generation: 1},
+		request{kind: requestMountStep, step: &mountStep{kind: stepSealGroup, path: "/m", group: m.group}})
+	return s
+}
+
 // stateParts returns what a state is made of in a form that can be compared.
 func stateParts(s *state) any {
 	type parts struct {
@@ -304,11 +387,21 @@ func stateParts(s *state) any {
 		members  []memberRecord
 		users    []user
 		rules    []ACLTemplate
+		serves   mountPoint
+		mounts   []mount
+		given    uint64
+		decrees  uint64
+		ended    []SessionID
+		tops     []treeKey
 	}
 	p := parts{
 		group: s.group, version: s.version, ensemble: s.ensemble, id: s.id, settings: s.settings, zxid: s.zxid, config: s.configured, timeMS: s.timeMS,
 		owners: slices.Collect(s.sessions.byOwner.all()), refs: slices.Collect(s.sessions.ephemerals.all()),
 		reapable: slices.Collect(s.tree.reapable.all()), counts: slices.Collect(s.sessions.counts.all()),
+		serves: s.serves, given: s.mounts.given, decrees: s.decrees, ended: slices.Collect(s.sessions.tombstones.all()), tops: s.tree.tops,
+	}
+	for m := range s.mounts.all() {
+		p.mounts = append(p.mounts, *m)
 	}
 	for it := range s.quotas.byPath.all() {
 		p.quotas = append(p.quotas, *it.quota)

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -34,6 +35,11 @@ type group struct {
 	log    *slog.Logger
 	timing timing
 	points *failpoint.Set
+
+	// highest is shared by all groups of this member; onPublish, of the root group, is
+	// called with each published state by the goroutine of the machine.
+	highest   *highestZXID
+	onPublish func(*state)
 
 	pub      atomic.Pointer[published]
 	hub      hub
@@ -90,7 +96,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 		id: id, member: cfg.ID, log: log.With(slog.Uint64("group", uint64(id))), timing: cfg.timing(), points: cfg.failpoints(),
 		clock: clock.New(), born: time.Now(), joined: make(chan struct{}),
 		sessions: map[SessionID]*Session{}, signs: map[incarnationKey]time.Time{}, silences: map[SessionID]time.Time{},
-		warnedQuotas: newQuotaWarnings(), membersChanged: make(chan struct{}),
+		warnedQuotas: newQuotaWarnings(), membersChanged: make(chan struct{}), highest: &highestZXID{},
 	}
 	g.handleWork = newHandleWork(g.timing.suspendAfter)
 	g.pub.Store(&published{state: newState(id).freeze()})
@@ -129,6 +135,15 @@ func (g *group) publish(p *published, changes []change) {
 		g.membersMoved = false
 		g.tellMembers()
 	}
+	g.published(p.state)
+}
+
+// published tells those who follow what this group publishes.
+func (g *group) published(s *state) {
+	g.highest.raise(s.zxid)
+	if g.onPublish != nil {
+		g.onPublish(s)
+	}
 }
 
 // publishSnapshot makes a state visible that skips some changes. Handles end
@@ -141,6 +156,7 @@ func (g *group) publishSnapshot(p *published) {
 	g.hub.signal()
 	g.reconcileSessions(p.state)
 	g.tellMembers()
+	g.published(p.state)
 }
 
 // observe takes note of what an entry did, for this member's own purposes. The
@@ -213,7 +229,10 @@ func (g *group) leading() bool { return MemberID(g.currentRole().Leader) == g.me
 
 // fail stops this member's part in the group for good.
 func (g *group) fail(err error) {
-	failure := fmt.Errorf("%w: %w", ErrFailed, err)
+	failure := err
+	if !errors.Is(err, ErrFailed) { // of another group
+		failure = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
 	if !g.failure.CompareAndSwap(nil, &failure) {
 		return
 	}

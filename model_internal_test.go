@@ -398,6 +398,8 @@ func (m *model) request(id MemberID, r *request) result {
 				m.drop(c.path)
 			}
 		}
+	case requestMountStep, requestAdopt, requestEnter, requestForget:
+		panic("the generator draws none")
 	}
 	return result{zxid: m.zxid}
 }

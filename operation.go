@@ -11,6 +11,9 @@ import (
 // first, in the order in which ZooKeeper checks it, so that the first fault
 // decides the code; behind the checks nothing can fail.
 func (x *execution) op(o *op) opResult {
+	if code := x.s.misplaced(o); code != codeOK {
+		return opResult{code: code}
+	}
 	if code := checkArguments(o, &x.s.settings); code != codeOK {
 		return opResult{code: code}
 	}
@@ -140,10 +143,15 @@ func (x *execution) createOne(o *op, acl *aclEntry) opResult {
 		n.owner = x.r.session
 		x.s.sessions.own(n.owner, k)
 	}
+	x.insert(path, k, n, up, parent)
+	return opResult{path: path, stat: n.stat()}
+}
+
+// insert puts the znode n, which was checked, at path and tells it.
+func (x *execution) insert(path string, k treeKey, n *znode, up treeKey, parent *znode) {
 	x.s.tree.insert(k, n, up, parent)
 	x.account(path, nil, n)
 	x.publish(NodeCreated, path, n, parent.acl)
-	return opResult{path: path, stat: n.stat()}
 }
 
 // checkCreate is the second half of create's checks, in ZooKeeper's order. It

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"fmt"
 	"time"
 
 	"coord/internal/failpoint"
@@ -22,8 +23,10 @@ func init() {
 	private.Kill = func(c any) error { return c.(*Coordinator).kill() }
 	private.Violations = func(c any) []error {
 		var errs []error
-		for err := range c.(*Coordinator).root.state().violations() {
-			errs = append(errs, err)
+		for _, g := range c.(*Coordinator).groups() {
+			for err := range g.state().violations() {
+				errs = append(errs, fmt.Errorf("group %v: %w", g.id, err))
+			}
 		}
 		return errs
 	}

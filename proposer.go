@@ -70,7 +70,8 @@ type proposer struct {
 	addr string
 
 	ensemble string
-	initial  *initCommand // nil: this member may not start the group
+	initial  *initCommand        // nil: this member may not start the group
+	seeded   func() *initCommand // of a mount's group: initial as things stand; else nil
 	space    *semaphore.Weighted
 	wake     chan struct{} // holds 1: there is something in the queue
 
@@ -229,7 +230,13 @@ func requestBytes(r *request) int64 {
 	if r.change != nil {
 		n += settingsBytes(&r.change.from) + settingsBytes(&r.change.to)
 	}
-	return n + int64(len(r.expiries))*32
+	if r.step != nil && r.step.back != nil {
+		n += int64(len(r.step.back.node.data)+len(r.step.back.quotas.data)) + aclBytes(r.step.back.node.acl) + aclBytes(r.step.back.quotas.acl)
+	}
+	if r.decree != nil {
+		n += r.decree.size()
+	}
+	return n + int64(len(r.expiries))*32 + int64(len(r.forgotten))*10
 }
 
 func aclBytes(list []ACL) int64 {
@@ -394,8 +401,12 @@ func (p *proposer) join(ctx context.Context) error {
 		}
 		s := p.g.state()
 		if !s.started() {
-			if p.initial != nil {
-				p.propose(ctx, &command{kind: commandInit, group: p.g.id, member: p.g.member, init: p.initial}, p.initial.version)
+			in := p.initial
+			if p.seeded != nil {
+				in = p.seeded()
+			}
+			if in != nil {
+				p.propose(ctx, &command{kind: commandInit, group: p.g.id, member: p.g.member, init: in}, in.version)
 			} else {
 				pause(ctx, p.g.timing.retry)
 			}
@@ -451,7 +462,7 @@ func (p *proposer) propose(ctx context.Context, cmd *command, version FormatVers
 func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool) error {
 	s := p.g.state()
 	version := s.format()
-	b := &batchCommand{incarnation: p.incarnation, number: p.number + 1, observed: s.zxid}
+	b := &batchCommand{incarnation: p.incarnation, number: p.number + 1, observed: p.g.highest.load()}
 	if withTouch {
 		b.touch = p.touch()
 	}

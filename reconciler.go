@@ -13,11 +13,43 @@ import (
 // the configuration says, one step at a time. A step names the membership that it
 // follows, and is refused if that has moved, so two members that both believe to lead
 // do no harm; and whoever leads next goes on from what is there.
+//
+// The configuration that counts is the group's own: the root group decides it, and all
+// others adopt it. The root group comes last where somebody goes, for who has left that
+// ends, and another group may still need its vote. So it is settled there when it is
+// settled everywhere.
 type reconciler struct {
 	g     *group
-	grace time.Duration // after which an observer that came by itself is removed
+	grace time.Duration // after which an observer that came by itself is removed; 0 in groups that do not decide it
 
 	offer func(context.Context, MemberID) // asks another member to lead
+	done  func(*state) bool               // reports whether all other groups whose turn is first are as this state says
+}
+
+func (c *Coordinator) newReconciler(g *group) *reconciler {
+	r := &reconciler{
+		g: g, offer: func(ctx context.Context, to MemberID) { c.offer(ctx, g, to) },
+		done: func(*state) bool { return true },
+	}
+	if g == c.root {
+		r.grace, r.done = c.cfg.ObserverGrace, c.mountsSettled
+	}
+	return r
+}
+
+// mountsSettled reports whether the groups of all mounts are as the root group's state
+// says, as far as this member knows.
+func (c *Coordinator) mountsSettled(root *state) bool {
+	for m := range root.mounts.all() {
+		g := c.mounted.get(m.group)
+		if g == nil {
+			return false
+		}
+		if conf := g.state().configuration(); !conf.Settled || conf.ZXID < root.configured {
+			return false
+		}
+	}
+	return true
 }
 
 // run is the reconciler's goroutine.
@@ -28,7 +60,9 @@ func (r *reconciler) run() {
 	for {
 		changed := r.g.membersChange()
 		if r.g.leading() {
-			r.removeSilent(ctx)
+			if r.grace > 0 {
+				r.removeSilent(ctx)
+			}
 			if r.reconcile(ctx) {
 				continue // with the next step
 			}
@@ -57,17 +91,14 @@ func (r *reconciler) reconcile(ctx context.Context) (more bool) {
 	}
 	id, to, done := r.next(s, is)
 	switch {
+	case id == r.g.member && r.handOn(ctx):
+		return false // who leads next removes this one
+	case (done || id != 0 && to == replica.Gone) && !r.done(s):
+		return false // until the other groups are
 	case done:
 		return r.settle(ctx, s)
 	case id == 0:
 		return false // until the next is ready
-	case id == r.g.member:
-		// Who leads next removes this one. If nobody can, it removes itself.
-		if next, err := r.g.successors(); err == nil && len(next) > 0 {
-			r.g.log.Info("hands leadership on, to be removed")
-			r.offer(ctx, next[0])
-			return false
-		}
 	}
 	err = r.g.host.ChangeMember(ctx, replica.GroupID(r.g.id), is.Change, replica.MemberID(id), to)
 	if err != nil {
@@ -75,6 +106,18 @@ func (r *reconciler) reconcile(ctx context.Context) (more bool) {
 		return errors.Is(err, replica.ErrUnknownOutcome)
 	}
 	r.g.log.Info("membership changed", slog.Uint64("peer", uint64(id)), slog.String("to", to.String()))
+	return true
+}
+
+// handOn asks another member to lead, because this one is to be removed, and reports
+// whether there is one. If there is none, this one removes itself.
+func (r *reconciler) handOn(ctx context.Context) bool {
+	next, err := r.g.successors()
+	if err != nil || len(next) == 0 {
+		return false
+	}
+	r.g.log.Info("hands leadership on, to be removed")
+	r.offer(ctx, next[0])
 	return true
 }
 

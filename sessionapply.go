@@ -62,6 +62,9 @@ func (x *execution) endSession(ses *session) {
 		x.remove(k, n)
 	}
 	x.s.sessions.drop(ses)
+	if !x.s.serves.none() {
+		x.s.sessions.tombstones.put(ses.id)
+	}
 	x.eff.ended = append(x.eff.ended, ses.id)
 }
 

@@ -111,11 +111,13 @@ type ephemeralCount struct {
 //	S5  a claim is newer than the session's generation
 //	S6  a released session is silent
 //	S7  counts has the number of ephemerals of exactly the sessions that have any
+//	S8  no session has a tombstone, and none has one in the root group
 type sessionTable struct {
 	byID       ordered[*session]
 	byOwner    ordered[sessionOwner]
 	ephemerals ordered[ephemeralRef]
 	counts     ordered[ephemeralCount]
+	tombstones ordered[SessionID] // of sessions that have ended here and perhaps not in the root group
 
 	last *session // what find found last; no part of the state
 }
@@ -126,12 +128,14 @@ func newSessionTable() sessionTable {
 		byOwner:    newOrdered(lessOwner),
 		ephemerals: newOrdered(lessEphemeral),
 		counts:     newOrdered(func(a, b ephemeralCount) bool { return a.session < b.session }),
+		tombstones: newOrdered(func(a, b SessionID) bool { return a < b }),
 	}
 }
 
 func (t *sessionTable) freeze() sessionTable {
 	return sessionTable{
-		byID: t.byID.freeze(), byOwner: t.byOwner.freeze(), ephemerals: t.ephemerals.freeze(), counts: t.counts.freeze(), last: t.last,
+		byID: t.byID.freeze(), byOwner: t.byOwner.freeze(), ephemerals: t.ephemerals.freeze(), counts: t.counts.freeze(),
+		tombstones: t.tombstones.freeze(), last: t.last,
 	}
 }
 
@@ -168,6 +172,12 @@ func (t *sessionTable) drop(s *session) {
 	t.last = nil
 	t.byID.remove(s)
 	t.byOwner.remove(s.ownerKey())
+}
+
+// isTombstone reports whether a session has ended here and must not come back.
+func (t *sessionTable) isTombstone(id SessionID) bool {
+	_, ended := t.tombstones.get(id)
+	return ended
 }
 
 // own lists the ephemeral at k under its session.
@@ -252,6 +262,8 @@ func (s *state) sessionFault(ses *session) error {
 		return fmt.Errorf("S5: session %v of generation %d has a claim for generation %d", ses.id, ses.generation, c.generation)
 	case ses.released && !ses.silent:
 		return fmt.Errorf("S6: session %v is released and not silent", ses.id)
+	case s.sessions.isTombstone(ses.id):
+		return fmt.Errorf("S8: session %v has a tombstone", ses.id)
 	}
 	return nil
 }
@@ -269,6 +281,9 @@ func (s *state) sessionViolations() iter.Seq[error] {
 			if fault := s.sessionFault(ses); fault != nil && !yield(fault) {
 				return
 			}
+		}
+		if n := t.tombstones.len(); n > 0 && s.serves.none() && !yield(fmt.Errorf("S8: %d tombstones in the root group", n)) {
+			return
 		}
 		owned, counted := 0, int64(0)
 		for c := range t.counts.all() {

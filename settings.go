@@ -107,6 +107,7 @@ func (x *execution) changeSettings() result {
 		return x.refused(ErrBadArguments)
 	}
 	x.s.setSettings(c.to)
+	x.s.decree()
 	return result{zxid: x.s.zxid}
 }
 

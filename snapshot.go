@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // A snapshot is a sequence of frames, each with its own checksum:
 //
 //	length u32 | crc32c u32 | payload (msgpack array: kind, fields…)
 //
-// in the order head, members, ACLs, sessions, znodes, users, templates, end; all
+// in the order head, members, ACLs, sessions, znodes, users, templates, tombstones, end; all
 // but head and end may come in any number. docs/FORMAT.md has the fields. Every frame is checked
 // before it is decoded, and the end frame, which counts everything and sums the
 // checksums, before the state is used.
@@ -28,7 +29,11 @@ const (
 	frameNodes    = 5
 	frameUsers    = 7
 	frameTemplate = 8
-	frameEnd      = 255 // kinds rise, and there will be others
+
+	// From formatMounts on.
+	frameTombstones = 20
+
+	frameEnd = 255 // kinds rise, and there will be others
 
 	leastSession = 28 // bytes of an element
 	leastZnode   = 16
@@ -53,7 +58,22 @@ type snapshotWriter struct {
 	counts snapshotCounts
 }
 
-type snapshotCounts struct{ members, acls, sessions, nodes, users, templates uint64 }
+type snapshotCounts struct{ members, acls, sessions, nodes, users, templates, tombstones uint64 }
+
+// headFields and endFields return the number of fields of these frames.
+func headFields(version FormatVersion) int {
+	if version >= formatMounts {
+		return 9
+	}
+	return 8
+}
+
+func endFields(version FormatVersion) int {
+	if version >= formatMounts {
+		return 9
+	}
+	return 8
+}
 
 // writeSnapshot writes s, which must be frozen. It gives up with errStopped
 // soon after stop is closed.
@@ -63,7 +83,7 @@ func writeSnapshot(s *state, out io.Writer, stop <-chan struct{}) error {
 		return err
 	}
 	w.enc.format = s.format()
-	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.templates, w.end}
+	steps := []func(*state) error{w.head, w.members, w.acls, w.sessions, w.nodes, w.users, w.templates, w.tombstones, w.end}
 	for _, step := range steps {
 		if err := step(s); err != nil {
 			return err
@@ -98,7 +118,7 @@ func (w *snapshotWriter) frame() error {
 
 func (w *snapshotWriter) head(s *state) error {
 	e := w.enc
-	e.array(8)
+	e.array(headFields(e.format))
 	e.kind(frameHead)
 	e.uint(uint64(e.format))
 	e.uint(uint64(s.group))
@@ -115,6 +135,9 @@ func (w *snapshotWriter) head(s *state) error {
 	e.settings(&s.settings)
 	if e.format >= membersChange {
 		e.uint(uint64(s.configured))
+	}
+	if e.format >= formatMounts {
+		e.mounting(s)
 	}
 	return w.frame()
 }
@@ -199,9 +222,20 @@ func (w *snapshotWriter) templates(s *state) error {
 	return nil
 }
 
+func (w *snapshotWriter) tombstones(s *state) error {
+	list := newFrameList(w, frameTombstones)
+	for id := range s.sessions.tombstones.all() {
+		w.counts.tombstones++
+		if err := list.add(func(e *encoder) { e.uint(uint64(id)) }); err != nil {
+			return err
+		}
+	}
+	return list.flush()
+}
+
 func (w *snapshotWriter) end(*state) error {
 	e := w.enc
-	e.array(8)
+	e.array(endFields(e.format))
 	e.kind(frameEnd)
 	e.uint(w.counts.members)
 	e.uint(w.counts.acls)
@@ -209,6 +243,9 @@ func (w *snapshotWriter) end(*state) error {
 	e.uint(w.counts.nodes)
 	e.uint(w.counts.users)
 	e.uint(w.counts.templates)
+	if e.format >= formatMounts {
+		e.uint(w.counts.tombstones)
+	}
 	e.uint(uint64(w.sum))
 	return w.frame()
 }
@@ -463,7 +500,7 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 	switch {
 	case kind < last || last == 0 && kind != frameHead || last == frameHead && kind == frameHead:
 		d.fail("frame of kind %d behind one of kind %d", kind, last)
-	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != 8:
+	case kind != frameHead && kind != frameEnd && fields != 2, kind == frameEnd && fields != endFields(r.format):
 		d.fail("frame of kind %d with %d fields", kind, fields)
 	}
 	if d.err != nil {
@@ -504,6 +541,13 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 			r.s.putTemplate(*t)
 			r.counts.templates++
 		}
+	case frameTombstones:
+		for range d.list(maxFrameBytes, leastSessionID) {
+			if id := SessionID(d.uint()); d.err == nil {
+				r.s.sessions.tombstones.put(id)
+				r.counts.tombstones++
+			}
+		}
 	case frameEnd:
 		r.end(d, sum)
 	default:
@@ -515,7 +559,7 @@ func (r *snapshotReader) decode(d *decoder, last uint64, sum uint32) (uint64, er
 func (r *snapshotReader) head(d *decoder, fields int) {
 	d.versioned(d.uint())
 	r.format = d.format
-	if fields != 8 {
+	if fields != headFields(d.format) {
 		d.fail("head of version %d with %d fields", d.format, fields)
 	}
 	group := GroupID(d.uint())
@@ -539,6 +583,10 @@ func (r *snapshotReader) head(d *decoder, fields int) {
 	if d.format >= membersChange {
 		r.s.configured = ZXID(d.uint())
 	}
+	if r.format >= formatMounts {
+		d.mounting(r.s)
+	}
+	r.family.tops = r.s.tree.tops
 }
 
 // node adds a znode and what is derived from it.
@@ -558,17 +606,21 @@ func (r *snapshotReader) node(d *decoder, it treeItem) {
 }
 
 func (r *snapshotReader) end(d *decoder, sum uint32) {
-	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint(), d.uint(), d.uint()}
+	want := snapshotCounts{d.uint(), d.uint(), d.uint(), d.uint(), d.uint(), d.uint(), 0}
+	if r.format >= formatMounts {
+		want.tombstones = d.uint()
+	}
 	wantSum := d.uint()
 	if want != r.counts || wantSum != uint64(sum) {
 		d.fail("read %+v with checksum %08x, want %+v with %08x", r.counts, sum, want, wantSum)
 	}
 	if uint64(len(r.s.members)) != r.counts.members || uint64(r.s.sessions.byID.len()) != r.counts.sessions ||
-		uint64(r.s.users.byName.len()) != r.counts.users || uint64(r.s.templates.byPath.len()) != r.counts.templates {
-		d.fail("a member, session, user or template is in it twice")
+		uint64(r.s.users.byName.len()) != r.counts.users || uint64(r.s.templates.byPath.len()) != r.counts.templates ||
+		uint64(r.s.sessions.tombstones.len()) != r.counts.tombstones {
+		d.fail("a member, session, user, template or tombstone is in it twice")
 	}
-	if r.s.started() != r.family.started {
-		d.fail("a group has a root from its init command on, and nothing before")
+	if met := r.family.topsMet; r.s.started() && met != len(r.s.tree.tops) || !r.s.started() && r.family.started {
+		d.fail("a group has its tops from its init command on, and nothing before")
 	}
 	if d.err == nil {
 		d.keep(r.family.finish())
@@ -582,6 +634,8 @@ func (r *snapshotReader) end(d *decoder, sum uint32) {
 // parents have as many children as they say. All children of a znode come
 // together, so it needs no memory.
 type familyCheck struct {
+	tops     []treeKey
+	topsMet  int
 	last     treeKey
 	prefix   treeKey // of the children at hand
 	count    int32
@@ -599,11 +653,9 @@ func (f *familyCheck) next(t *tree, it treeItem) error {
 	}
 	f.last = it.key
 	f.total += int64(it.node.children)
-	if !f.started {
-		f.started = true
-		if it.key != "" {
-			return fmt.Errorf("the first znode is %q, not the root", it.key.path())
-		}
+	f.started = true
+	if slices.Contains(f.tops, it.key) {
+		f.topsMet++
 		return nil
 	}
 	f.total--

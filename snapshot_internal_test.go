@@ -52,14 +52,14 @@ func joinFrames(payloads ...[]byte) []byte {
 // fixEnd returns the end frame with another checksum, if it is one.
 func fixEnd(payload []byte, sum uint32) []byte {
 	d := newDecoder(payload)
-	const counts = 6
-	if n := d.arrayLen(counts+2, 1); n != counts+2 || d.uint() != frameEnd {
+	n := d.arrayLen(endFields(formatVersion), 1)
+	if n != endFields(oldestFormat) && n != endFields(formatVersion) || d.uint() != frameEnd {
 		return payload
 	}
 	e := newEncoder()
-	e.array(counts + 2)
+	e.array(n)
 	e.kind(frameEnd)
-	for range counts {
+	for range n - 2 {
 		e.uint(d.uint())
 	}
 	e.uint(uint64(sum))
@@ -142,7 +142,7 @@ func TestSnapshotBitFlips(t *testing.T) {
 func TestSnapshotVersions(t *testing.T) {
 	head := func(version, inForce uint64) []byte {
 		e := newEncoder()
-		e.array(8)
+		e.array(headFields(FormatVersion(version)))
 		e.kind(frameHead)
 		e.uint(version)
 		e.uint(uint64(rootGroup))
@@ -160,13 +160,17 @@ func TestSnapshotVersions(t *testing.T) {
 		if version >= membersChange {
 			e.uint(0)
 		}
+		if version >= formatMounts {
+			e.mounting(newState(rootGroup))
+		}
 		return bytes.Clone(e.buf.Bytes())
 	}
-	end := func() []byte {
+	end := func(version uint64) []byte {
 		e := newEncoder()
-		e.array(8)
+		fields := endFields(FormatVersion(version))
+		e.array(fields)
 		e.kind(frameEnd)
-		for range 7 {
+		for range fields - 1 {
 			e.uint(0)
 		}
 		return bytes.Clone(e.buf.Bytes())
@@ -186,7 +190,7 @@ func TestSnapshotVersions(t *testing.T) {
 		{"started without a root", formatVersion, formatVersion, errMalformed},
 		{"started without a root, oldest", oldestFormat, oldestFormat, errMalformed},
 	} {
-		if _, err := readBytes(joinFrames(head(c.version, c.inForce), end())); !errors.Is(err, c.want) {
+		if _, err := readBytes(joinFrames(head(c.version, c.inForce), end(c.version))); !errors.Is(err, c.want) {
 			t.Errorf("%s: readSnapshot = %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -196,10 +200,10 @@ func TestSnapshotVersions(t *testing.T) {
 	e.kind(frameHead)
 	e.uint(99)
 	e.string("whatever")
-	if _, err := readBytes(joinFrames(bytes.Clone(e.buf.Bytes()), end())); !errors.Is(err, errNewerFormat) || !strings.Contains(err.Error(), "99") {
+	if _, err := readBytes(joinFrames(bytes.Clone(e.buf.Bytes()), end(formatVersion))); !errors.Is(err, errNewerFormat) || !strings.Contains(err.Error(), "99") {
 		t.Errorf("readSnapshot of version 99 = %v, want errNewerFormat", err)
 	}
-	if _, err := readSnapshot(7, bytes.NewReader(joinFrames(head(1, 0), end())), nil); !errors.Is(err, errMalformed) {
+	if _, err := readSnapshot(7, bytes.NewReader(joinFrames(head(1, 0), end(1))), nil); !errors.Is(err, errMalformed) {
 		t.Errorf("readSnapshot of another group = %v, want errMalformed", err)
 	}
 }
@@ -298,7 +302,7 @@ func snapshotWith(frames []testFrame, kind uint8, elements int, others ...[]byte
 			payloads = append(payloads, others...)
 		}
 	}
-	counted := []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate, 0} // as the end frame does, and the checksum
+	counted := []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate, frameTombstones, 0} // as the end frame does, and the checksum
 	last := len(payloads) - 1
 	d, e := newDecoder(payloads[last]), newEncoder()
 	d.array(len(counted) + 1)
@@ -369,7 +373,7 @@ func TestSnapshotEnd(t *testing.T) {
 		}
 		of[kind] = append(of[kind], f.payload)
 	}
-	for _, kind := range []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate} {
+	for _, kind := range []uint8{frameMember, frameACL, frameSessions, frameNodes, frameUsers, frameTemplate, frameTombstones} {
 		if _, err := readBytes(snapshotWith(frames, kind, 1000, of[kind]...)); !errors.Is(err, errMalformed) {
 			t.Errorf("readSnapshot with another number of elements of kind %d = %v, want errMalformed", kind, err)
 		}

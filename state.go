@@ -8,7 +8,7 @@ import (
 // A state is all that a group replicates. One goroutine changes it; everyone
 // else reads frozen copies, which cost O(1) and share everything unchanged.
 //
-// Beside the invariants of its parts (T1…, S1…, M1…, Q1…), the zxid never falls.
+// Beside the invariants of its parts (T1…, S1…, M1…, Q1…, MT1…), the zxid never falls.
 type state struct {
 	group    GroupID
 	version  FormatVersion // in force; 0 before the init command
@@ -19,6 +19,10 @@ type state struct {
 	// configured is the zxid of the last change of who the members are; 0 is none.
 	configured ZXID
 	timeMS     int64 // group time: milliseconds since 1970, never falls
+
+	serves  mountPoint // the zero one in the root group
+	mounts  mountTable // of the root group
+	decrees uint64     // how many the root group has made, or as of how many a copy is
 
 	tree       tree
 	acls       aclTable
@@ -33,7 +37,7 @@ type state struct {
 func newState(group GroupID) *state {
 	return &state{
 		group: group, tree: newTree(), acls: newACLTable(), sessions: newSessionTable(), users: newUserTable(),
-		templates: newTemplateTable(), quotas: newQuotaTable(),
+		templates: newTemplateTable(), quotas: newQuotaTable(), mounts: newMountTable(),
 	}
 }
 
@@ -46,6 +50,7 @@ func (s *state) freeze() *state {
 	c.users = s.users.freeze()
 	c.templates = s.templates.freeze()
 	c.quotas = s.quotas.freeze()
+	c.mounts = s.mounts.freeze()
 	return &c
 }
 
@@ -58,7 +63,9 @@ func (s *state) violations() iter.Seq[error] {
 		if !s.started() {
 			return
 		}
-		for _, part := range []iter.Seq[error]{s.tree.violations(s.zxid), s.sessionViolations(), s.members.violations(), s.quotaViolations()} {
+		for _, part := range []iter.Seq[error]{
+			s.tree.violations(s.zxid), s.sessionViolations(), s.members.violations(), s.quotaViolations(), s.mountViolations(),
+		} {
 			for err := range part {
 				if !yield(err) {
 					return

@@ -69,6 +69,7 @@ func (x *execution) setTemplate() result {
 		return x.refused(ErrBadArguments)
 	case len(t.list) == 0:
 		x.s.templates.byPath.remove(templateItem{path: t.path})
+		x.s.decree()
 		return result{zxid: x.s.zxid}
 	}
 	// For a caller who is auth, auth stays what it is.
@@ -83,6 +84,7 @@ func (x *execution) setTemplate() result {
 	}
 	t.list = list
 	x.s.putTemplate(t)
+	x.s.decree()
 	return result{zxid: x.s.zxid}
 }
 

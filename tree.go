@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 
 	"coord/internal/invariants"
@@ -151,25 +152,29 @@ func lessKey(a, b treeKey) bool   { return a < b }
 //
 // Invariants, checked by violations:
 //
-//	T1  the root exists, and every other znode has its parent in the tree
+//	T1  the tops exist, and every other znode has its parent in the tree
 //	T2  an ephemeral znode has an owner and no children; no other has an owner
 //	T3  czxid <= mzxid, czxid <= pzxid, and none is above the group's zxid
 //	T4  children is the number of children in the tree
 //	T5  reapable holds the keys of exactly the container and TTL znodes
-//	T6  every path but the root's is valid
+//	T6  every path is valid
 //	T7  a version is never -1, but for the aversion and version of
 //	    /zookeeper/config
 type tree struct {
 	nodes    ordered[treeItem]
 	reapable ordered[treeKey]
+
+	// tops are the keys of the znodes without a parent in the tree: the root, or in the
+	// group of a mount what hangs on the root group's tree. Never changed in place.
+	tops []treeKey
 }
 
 func newTree() tree {
-	return tree{nodes: newOrdered(lessItem), reapable: newOrdered(lessKey)}
+	return tree{nodes: newOrdered(lessItem), reapable: newOrdered(lessKey), tops: []treeKey{""}}
 }
 
 func (t *tree) freeze() tree {
-	return tree{nodes: t.nodes.freeze(), reapable: t.reapable.freeze()}
+	return tree{nodes: t.nodes.freeze(), reapable: t.reapable.freeze(), tops: t.tops}
 }
 
 func (t *tree) lookup(k treeKey) (*znode, bool) {
@@ -302,8 +307,10 @@ func (t *tree) seed(acl, readOnly *aclEntry) {
 // tests and the doctor use it, the request path does not.
 func (t *tree) violations(last ZXID) iter.Seq[error] {
 	return func(yield func(error) bool) {
-		if _, ok := t.lookup(""); !ok && !yield(fmt.Errorf("T1: the tree of a started group has no root")) {
-			return
+		for _, top := range t.tops {
+			if _, ok := t.lookup(top); !ok && !yield(fmt.Errorf("T1: the tree of a started group has no %s", top.path())) {
+				return
+			}
 		}
 		reapable := 0
 		for it := range t.nodes.all() {
@@ -329,11 +336,11 @@ func (t *tree) nodeViolations(k treeKey, n *znode, last ZXID) []error {
 			errs = append(errs, fmt.Errorf(format+": %s", append(args, k.path())...))
 		}
 	}
-	if k != "" {
+	if !slices.Contains(t.tops, k) {
 		_, ok := t.lookup(k.parent())
 		report(!ok, "T1: no parent")
-		report(!ValidPath(k.path()), "T6: invalid path")
 	}
+	report(!ValidPath(k.path()), "T6: invalid path")
 	report((n.kind == Ephemeral) != (n.owner != 0), "T2: kind %v with owner %v", n.kind, n.owner)
 	report(n.kind == Ephemeral && n.children != 0, "T2: ephemeral with %d children", n.children)
 	report(n.czxid > n.mzxid || n.czxid > n.pzxid, "T3: czxid %v above mzxid %v or pzxid %v", n.czxid, n.mzxid, n.pzxid)

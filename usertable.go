@@ -103,6 +103,7 @@ func (x *execution) setUser() result {
 		return x.refused(ErrNoSpace)
 	}
 	x.s.users.byName.put(&u)
+	x.s.decree()
 	return result{zxid: x.s.zxid}
 }
 
@@ -116,6 +117,7 @@ func (x *execution) removeUser() result {
 		return x.refused(ErrNoUser)
 	}
 	x.s.users.byName.remove(u)
+	x.s.decree()
 	return result{zxid: x.s.zxid}
 }
 

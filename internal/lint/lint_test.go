@@ -32,6 +32,7 @@ var coreFiles = []string{
 	"path.go", "tree.go", "ordered.go", "acl.go", "state.go", "command.go", "codec.go", "encoding.go", "apply.go",
 	"operation.go", "multi.go", "snapshot.go", "digest.go", "event.go", "ids.go", "sessionapply.go", "sessiontable.go", "membertable.go", "settings.go", "formatversion.go",
 	"usertable.go", "templatetable.go", "secret.go", "distinguishedname.go", "quotatable.go",
+	"mounttable.go", "mountapply.go", "mountcodec.go", "decree.go", "memberdecree.go", "sessionenter.go",
 }
 
 func TestCoreIsPure(t *testing.T) {

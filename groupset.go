@@ -1,0 +1,51 @@
+package coord
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// A groupSet has the groups of mounts that run on this member. The root group is not
+// among them.
+type groupSet struct {
+	mu   sync.Mutex         // a leaf
+	byID map[GroupID]*group // guarded by mu
+}
+
+// get returns a group, or nil if it does not run here.
+func (s *groupSet) get(id GroupID) *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[id]
+}
+
+func (s *groupSet) put(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[GroupID]*group{}
+	}
+	s.byID[g.id] = g
+}
+
+func (s *groupSet) drop(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, g.id)
+}
+
+// all returns the groups that run now, in the order of their ids.
+func (s *groupSet) all() []*group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*group, 0, len(s.byID))
+	for _, g := range s.byID {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b *group) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// groups returns all groups that run on this member, the root group first.
+func (c *Coordinator) groups() []*group { return append([]*group{c.root}, c.mounted.all()...) }
