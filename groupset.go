@@ -9,8 +9,27 @@ import (
 // A groupSet has the groups of mounts that run on this member. The root group is not
 // among them.
 type groupSet struct {
-	mu   sync.Mutex         // a leaf
-	byID map[GroupID]*group // guarded by mu
+	mu      sync.Mutex         // a leaf
+	byID    map[GroupID]*group // guarded by mu
+	changed chan struct{}      // guarded by mu; closed when byID changes; nil if nobody waits
+}
+
+// look returns a group, or nil if it does not run here, and a channel that is closed when
+// another group starts or one has ended.
+func (s *groupSet) look(id GroupID) (*group, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.byID[id], s.changed
+}
+
+func (s *groupSet) tellLocked() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 }
 
 // get returns a group, or nil if it does not run here.
@@ -27,12 +46,14 @@ func (s *groupSet) put(g *group) {
 		s.byID = map[GroupID]*group{}
 	}
 	s.byID[g.id] = g
+	s.tellLocked()
 }
 
 func (s *groupSet) drop(g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byID, g.id)
+	s.tellLocked()
 }
 
 // all returns the groups that run now, in the order of their ids.

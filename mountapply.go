@@ -249,7 +249,7 @@ func (x *execution) changeMount(st *mountStep) Code {
 	switch st.kind {
 	case stepFlip:
 		served := *m
-		served.phase = mountServed
+		served.phase, served.flipped = mountServed, x.s.zxid
 		x.s.mounts.put(&served)
 		x.clear(m.path)
 		x.clear(quotaPlace(m.path))

@@ -2,7 +2,7 @@ package coord
 
 // The least number of bytes that an element of each list of mounts takes.
 const (
-	leastMount     = 6
+	leastMount     = 7
 	leastTemplate  = 4
 	leastName      = 1
 	leastSessionID = 1
@@ -173,19 +173,20 @@ func (d *decoder) sessionIDs(most int) []SessionID {
 
 // mount writes an entry of the table.
 func (e *encoder) mount(m *mount) {
-	e.array(5)
+	e.array(6)
 	e.string(m.path)
 	e.uint(uint64(m.group))
 	e.kind(uint8(m.phase))
 	e.uint(uint64(m.sealed))
+	e.uint(uint64(m.flipped))
 	e.initialMembers(m.members)
 }
 
 func (d *decoder) mount() *mount {
-	d.array(5)
+	d.array(6)
 	return &mount{
 		path: d.string(), group: GroupID(d.uint()), phase: mountPhase(d.small(uint64(mountServed))), sealed: ZXID(d.uint()),
-		members: d.initialMembers(),
+		flipped: ZXID(d.uint()), members: d.initialMembers(),
 	}
 }
 

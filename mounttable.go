@@ -26,6 +26,7 @@ type mount struct {
 	group   GroupID
 	phase   mountPhase
 	sealed  ZXID           // of the seal; the zxids of the group begin behind it
+	flipped ZXID           // of the flip, from which on the group serves; 0 before
 	members []memberRecord // that the group starts with, all of whom vote: id and addresses
 }
 
@@ -111,6 +112,16 @@ func (t *mountTable) all() iter.Seq[*mount] {
 			}
 		}
 	}
+}
+
+// has reports whether a group is that of a mount.
+func (t *mountTable) has(group GroupID) bool {
+	for m := range t.all() {
+		if m.group == group {
+			return true
+		}
+	}
+	return false
 }
 
 // nextGroup returns the id that the next mount gets.
@@ -254,6 +265,7 @@ func (s *state) mountFaults(m *mount) []error {
 		report(!ok || n.kind != Persistent || n.children != 0, "MT3: no persistent znode without children at %s", path)
 		report(ok && m.phase == mountServed && n.data != nil, "MT3: data at %s", path)
 	}
+	report((m.phase == mountServed) != (m.flipped > m.sealed) || m.flipped > s.zxid, "MT4: sealed at %v, flipped at %v, the zxid is %v", m.sealed, m.flipped, s.zxid)
 	report(m.sealed > s.zxid, "MT4: sealed at %v, the zxid is %v", m.sealed, s.zxid)
 	return errs
 }
