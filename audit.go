@@ -29,6 +29,8 @@ const (
 	actSettings      auditAct = "change settings"
 	actActivate      auditAct = "activate format version"
 	actReconfigure   auditAct = "change members"
+	actMount         auditAct = "mount"
+	actUnmount       auditAct = "unmount"
 	actJoin          auditAct = "join"       // a process asks to be a member
 	actAdmitPeer     auditAct = "admit peer" // another member, or who says so; refusals alone
 )

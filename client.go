@@ -283,11 +283,11 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 	defer cancel()
 	err := s.alive()
 	if err == nil {
-		err = s.c.groupOf(path).awaitJoined(waiting)
+		err = s.c.root.awaitJoined(waiting)
 	}
 	var w *Watch
 	if err == nil {
-		w, err = s.c.groupOf(path).watch(ctx, waiting, s, path, mode, o)
+		w, err = s.c.root.watch(ctx, waiting, s, path, mode, o)
 	}
 	if err != nil {
 		return nil, &OpError{Op: "watch", Path: path, Err: err}
@@ -327,7 +327,7 @@ func (s *Session) detail(o *op, answer opResult) string {
 	case ErrBadArguments:
 		return cmp.Or(pathFault(o.path), quotaTextFault(o))
 	case ErrQuotaExceeded:
-		return s.g.state().quotaDetail(answer.path, s.ids())
+		return s.c.serverHere(answer.path).state().quotaDetail(answer.path, s.ids())
 	case ErrLimitExceeded:
 		return s.ephemeralsDetail()
 	}
@@ -396,12 +396,12 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 	var st *state
 	if err == nil {
 		waiting := ctx
-		if o.linearizable || o.atLeast != nil || !s.g.hasJoined() {
+		if o.linearizable || o.atLeast != nil || !s.g.hasJoined() || !s.g.state().mounts.none() {
 			var cancel context.CancelFunc
 			waiting, cancel = s.waiting(ctx)
 			defer cancel()
 		}
-		st, err = s.c.groupOf(path).readable(waiting, o)
+		st, err = s.c.readFrom(waiting, path, o)
 	}
 	if err != nil {
 		return nil, &OpError{Op: name, Path: path, Err: err}
@@ -435,7 +435,7 @@ func (s *Session) submit(ctx context.Context, r request) (*result, error) {
 	}
 	r.session, r.generation, r.identities = s.id, s.generation, s.ids()
 	if s.meter == nil {
-		return s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout)
+		return s.execute(ctx, r, s.c.cfg.OperationTimeout)
 	}
 	return s.submitLimited(ctx, r)
 }
@@ -451,7 +451,7 @@ func (s *Session) submitLimited(ctx context.Context, r request) (*result, error)
 	}
 	var res *result
 	if err = s.alive(); err == nil {
-		res, err = s.g.submit(ctx, s.ctx, r, s.c.cfg.OperationTimeout-time.Since(begin))
+		res, err = s.execute(ctx, r, s.c.cfg.OperationTimeout-time.Since(begin))
 	}
 	s.meter.settle(&r, err)
 	return res, err

@@ -127,6 +127,13 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// [Coordinator.ChangeSettings].
 	AdvisoryQuotas bool
 
+	// Mounts are paths of subtrees that get a raft group of their own, see
+	// [Coordinator.Mount]. Once this member takes part it mounts, in the background, what
+	// is not mounted yet, and creates the znodes that do not exist. What is refused, for
+	// example because a znode has children, is logged as an error and left alone. It
+	// unmounts nothing. Members need not have the same here. At most 1024.
+	Mounts []string
+
 	// DefaultACL is the access control list of znodes that are created without one,
 	// and of those that a new ensemble begins with. It becomes a setting of the
 	// ensemble when it starts for the first time and is ignored later, see
@@ -266,6 +273,7 @@ func (c *Config) validate() error {
 	errs = append(errs, c.memberFaults()...)
 	errs = append(errs, c.doorFaults()...)
 	errs = append(errs, c.securityFaults()...)
+	errs = append(errs, c.mountFaults()...)
 	wrong(c.ElectionTimeout < minElectionTimeout || c.ElectionTimeout > maxElectionTimeout,
 		"ElectionTimeout %v is not between %v and %v", c.ElectionTimeout, minElectionTimeout, maxElectionTimeout)
 	wrong(c.MinSessionTimeout < 2*c.ElectionTimeout,

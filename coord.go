@@ -136,6 +136,9 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 	}
 	c.wg.Go(c.runContacts)
 	c.wg.Go(c.keeper.run)
+	if len(c.cfg.Mounts) > 0 {
+		c.wg.Go(c.runMounts)
+	}
 	c.wg.Go(c.runOwnSession)
 	c.wg.Go(c.runDisk)
 	return nil
@@ -174,9 +177,6 @@ func (c *Coordinator) setRole(g replica.GroupID, r replica.Role) {
 		mounted.setRole(r)
 	}
 }
-
-// groupOf returns the group that serves path: the one place that routes.
-func (c *Coordinator) groupOf(string) *group { return c.root }
 
 // Ready waits until this member takes part in the ensemble: it has contact with a
 // quorum, has caught up, and its own session is open. A member that starts for the
@@ -281,7 +281,10 @@ func (c *Coordinator) govern(ctx context.Context, r request) error {
 	}
 	act, about := c.auditGoverned(&r)
 	c.auditResult(act, err, about...)
-	return err
+	if err != nil {
+		return err
+	}
+	return c.awaitAdopted(ctx)
 }
 
 // session returns the own session, which it waits for.

@@ -730,7 +730,7 @@ var codeNames = map[Code]string{
 	ErrNotEmpty: "NotEmpty", ErrSessionExpired: "SessionExpired", ErrInvalidACL: "InvalidACL",
 	ErrSessionMoved: "SessionMoved", ErrTooLarge: "TooLarge", ErrNotANumber: "NotANumber", ErrOverflow: "Overflow",
 	ErrNoSpace: "NoSpace", ErrAuthFailed: "AuthFailed", ErrNoUser: "NoUser", ErrQuotaExceeded: "QuotaExceeded", ErrLimitExceeded: "LimitExceeded",
-	ErrWrongGroup: "WrongGroup", codeMounted: "Mounted", codeSealed: "Sealed",
+	ErrWrongGroup: "WrongGroup", ErrMounted: "Mounted", codeSealed: "Sealed",
 }
 
 func codeName(c Code) string {

@@ -90,8 +90,13 @@ const (
 	// error names the limit, its value, and whose it is.
 	ErrLimitExceeded Code = -1006
 
-	// codeMounted says that a path is a mount point, or inside or above one.
-	codeMounted Code = -1008
+	// ErrCrossMount says that the operations of one multi are for several groups: for
+	// different mounts, or for a mount and what is outside. The error names two of them.
+	// Creating and deleting a znode are for the group of its parent.
+	ErrCrossMount Code = -1007
+	// ErrMounted says that a mount point cannot be deleted or mounted again, and that
+	// nothing inside or above a mount can be mounted.
+	ErrMounted Code = -1008
 	// codeSealed says that a znode is on its way from one group to another. Nobody is
 	// told: whoever is refused so tries again behind the move.
 	codeSealed Code = -1009
@@ -124,7 +129,8 @@ var codeTexts = map[Code]string{
 	ErrWrongGroup:              "path is served by another group",
 	ErrNoUser:                  "no such user",
 	ErrLimitExceeded:           "over a limit",
-	codeMounted:                "a mount is there",
+	ErrCrossMount:              "operations for several mounts",
+	ErrMounted:                 "a mount is there",
 	codeSealed:                 "on its way to another group",
 }
 

@@ -118,3 +118,16 @@ func SessionsIn(c *Coordinator, id GroupID) (sessions, tombstones int) {
 	s := c.mounted.get(id).state()
 	return s.sessions.byID.len(), s.sessions.tombstones.len()
 }
+
+// ExpireInMount has the group of a mount end a session, as its leader does when it has
+// heard nothing of the session's process.
+func ExpireInMount(ctx context.Context, c *Coordinator, path string, s *Session) error {
+	g := c.mounted.get(groupAt(c, path))
+	st := g.state()
+	ses, ok := st.sessions.get(s.id)
+	if !ok {
+		return ErrSessionExpired
+	}
+	touched := ses.lastTouch(st.members.get(ses.owner))
+	return answer(g, ctx, request{kind: requestExpire, expiries: []expiry{{s.id, ses.generation, touched}}})
+}

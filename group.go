@@ -36,6 +36,9 @@ type group struct {
 	timing timing
 	points *failpoint.Set
 
+	parent  *group      // the root group, of any other group; nil of the root group
+	retired atomic.Bool // the table of mounts does not have the group any more
+
 	// highest is shared by all groups of this member; onPublish, of the root group, is
 	// called with each published state by the goroutine of the machine.
 	highest   *highestZXID

@@ -25,6 +25,20 @@ func (s *groupSet) look(id GroupID) (*group, <-chan struct{}) {
 	return s.byID[id], s.changed
 }
 
+// changes returns a channel that is closed when another group starts here, when one has
+// ended, and when the table of mounts is another.
+func (s *groupSet) changes() <-chan struct{} {
+	_, changed := s.look(rootGroup)
+	return changed
+}
+
+// tell wakes who waits for a change.
+func (s *groupSet) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellLocked()
+}
+
 func (s *groupSet) tellLocked() {
 	if s.changed != nil {
 		close(s.changed)

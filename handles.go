@@ -71,8 +71,8 @@ func (g *group) nudgeDeadlines() {
 	}
 }
 
-// lapses are the handles whose deadlines have passed, until runDeadlines gets to
-// them. Whoever asks a handle finds that out, with any lock held: the hub asks
+// lapses are the handles whose deadlines have passed, or that have ended in some groups
+// and not in others, until runDeadlines gets to them. Whoever asks a handle finds that out, with any lock held: the hub asks
 // contexts for their channels under its own.
 type lapses struct {
 	mu  sync.Mutex // a leaf
@@ -128,8 +128,20 @@ func (g *group) retireLocked(id SessionID, s *state) {
 	if h, ok := g.sessions[id]; ok {
 		if err := h.fate(s); err != nil {
 			delete(g.sessions, id)
-			h.end(err)
+			g.void(h, err)
 		}
+	}
+}
+
+// void ends a handle for what has become of its session in g.
+func (g *group) void(h *Session, err error) {
+	switch {
+	case g.parent != nil:
+		h.forfeit(err)
+	case h.end(err) && len(h.elsewhere.all()) > 0:
+		h.hushElsewhere()
+		g.lapses.add(h)
+		g.nudgeDeadlines()
 	}
 }
 
@@ -242,10 +254,11 @@ func (g *group) wakeAllLocked() {
 // orphanLocked appends the release of a session if this process owns it and
 // nobody here wants it: its touches would keep it alive for ever. What has not been
 // resumed yet is no orphan: whoever opened it here looks after it, and may not have
-// made its handle yet.
+// made its handle yet. In the group of a mount nothing is: a session ends there when the
+// root group has ended it.
 func (g *group) orphanLocked(id SessionID, s *state, orphans []request) []request {
 	ses, ok := s.sessions.get(id)
-	if !ok || !g.hasJoined() || g.sessions[id] != nil || g.resuming[id] > 0 ||
+	if !ok || g.parent != nil || !g.hasJoined() || g.sessions[id] != nil || g.resuming[id] > 0 ||
 		ses.generation == firstGeneration || ses.silent || ses.owner != g.member || s.superseded(ses) {
 		return orphans
 	}

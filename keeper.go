@@ -109,6 +109,7 @@ func (k *keeper) look() bool {
 func (k *keeper) start(m *mount) {
 	c := k.c
 	g := newGroup(m.group, &c.cfg, c.log)
+	g.parent, g.onPublish = c.root, k.follower()
 	g.host, g.clock, g.highest = c.host, c.root.clock, c.root.highest
 	g.onRole = func(r replica.Role) { c.roles.show(g.id, r) }
 	g.onFail = c.root.fail // a member that cannot follow one log has no place in the others
@@ -282,6 +283,7 @@ func (s *state) leaderToBe(current time.Duration) MemberID {
 func (k *keeper) retire(g *group) {
 	since, noted := k.retiring[g.id]
 	if !noted {
+		g.retired.Store(true)
 		since = g.clock.Elapsed()
 		k.retiring[g.id] = since
 	}
@@ -302,11 +304,26 @@ func (k *keeper) retire(g *group) {
 	delete(k.sweeping, g.id)
 }
 
+// follower returns what is to be called with what the group of a mount publishes. It has
+// the keeper take at once the step that this makes due, and wakes who waits for it.
+func (k *keeper) follower() func(*state) {
+	var decrees uint64
+	var started, sealed bool
+	return func(s *state) {
+		if s.decrees != decrees || s.started() != started || (s.serves.sealed != 0) != sealed {
+			decrees, started, sealed = s.decrees, s.started(), s.serves.sealed != 0
+			k.c.mounted.tell()
+			k.wake()
+		}
+	}
+}
+
 // follow wakes the keeper if what the root group publishes concerns it. The goroutine of
 // the machine calls it.
 func (k *keeper) follow(s *state) {
 	if s.mounts.byPath.tree != k.mounts || s.decrees != k.decrees {
 		k.mounts, k.decrees = s.mounts.byPath.tree, s.decrees
+		k.c.mounted.tell()
 		k.wake()
 	}
 }

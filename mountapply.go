@@ -137,7 +137,7 @@ func (x *execution) seal(path string) Code {
 	n, exists := x.s.tree.find(path)
 	switch {
 	case x.s.mounts.overlapping(path) != nil:
-		return codeMounted
+		return ErrMounted
 	case !exists:
 		return ErrNoNode
 	case n.kind == Ephemeral:

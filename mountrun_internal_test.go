@@ -214,7 +214,7 @@ func (m *mountRun) operation() {
 	m.tb.Helper()
 	o := m.op()
 	if m.keptName(&o) {
-		if res := m.ask(m.root(), m.write(o)); res.ops[0].code != codeSealed && res.ops[0].code != codeMounted {
+		if res := m.ask(m.root(), m.write(o)); res.ops[0].code != codeSealed && res.ops[0].code != ErrMounted {
 			m.tb.Fatalf("delete of the mount point %s = %v", o.path, res.ops[0].code)
 		}
 		return

@@ -223,7 +223,7 @@ func (s *state) misplaced(o *op) Code {
 	case m.phase == mountSealed:
 		return codeSealed
 	default:
-		return codeMounted
+		return ErrMounted
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 // concurrently.
 type Write struct {
 	s     *Session
-	ops   []op // without data
+	g     *group // that executes it
+	ops   []op   // without data
 	multi bool
 	q     *pending
 }
@@ -21,7 +22,11 @@ type Write struct {
 // can have many under way, which go through the log together. Those that one
 // goroutine begins take effect in the order in which it begins them, also relative to
 // writes of the session that it waits for; one that fails does not keep later ones
-// from being made.
+// from being made. That order is one for each mount.
+//
+// A write that is under way when its znode moves to another group or back, see
+// [Coordinator.Mount], may be refused with [ErrWrongGroup]: nothing came of it, and it can
+// be begun again.
 //
 // While the member has as many requests in wait as it takes, Begin waits for a place,
 // in order of arrival, for ctx, the end of the session, and [Config.OperationTimeout].
@@ -53,6 +58,17 @@ func (s *Session) BeginMulti(ctx context.Context, ops ...Op) (*Write, error) {
 	return w, nil
 }
 
+// executingNow is executing for whoever does not wait for the result: it waits only if
+// there is something to wait for.
+func (s *Session) executingNow(ctx context.Context, r *request) (*group, error) {
+	if s.g.state().mounts.none() {
+		return s.g, nil
+	}
+	waiting, cancel := s.waiting(ctx)
+	defer cancel()
+	return s.executing(waiting, r)
+}
+
 func (s *Session) begin(ctx context.Context, r request) (*Write, error) {
 	if err := s.alive(); err != nil {
 		return nil, err
@@ -68,16 +84,20 @@ func (s *Session) begin(ctx context.Context, r request) (*Write, error) {
 		}
 	}
 	err := s.alive()
+	var g *group
+	if err == nil {
+		g, err = s.executingNow(ctx, &r)
+	}
 	var q *pending
 	if err == nil {
 		r.timeMS = time.Now().UnixMilli()
-		q, _, err = s.g.enqueue(ctx, s.ctx, r, s.c.cfg.OperationTimeout-time.Since(began))
+		q, _, err = g.enqueue(ctx, s.ctx, r, s.c.cfg.OperationTimeout-time.Since(began))
 	}
 	if err != nil {
 		s.meter.settle(&r, err)
 		return nil, err
 	}
-	w := &Write{s: s, ops: withoutData(r.ops), multi: r.kind == requestMulti, q: q}
+	w := &Write{s: s, g: g, ops: withoutData(r.ops), multi: r.kind == requestMulti, q: q}
 	if s.meter != nil && ephemeralsIn(&r) > 0 || changesACL(&r) {
 		s.g.spawn(w.runFollow)
 	}
@@ -104,7 +124,7 @@ func withoutData(ops []op) []op {
 func (w *Write) runFollow() {
 	select {
 	case <-w.q.done:
-	case <-w.s.g.ctx.Done():
+	case <-w.g.ctx.Done():
 	}
 	_, err := w.outcome()
 	w.s.meter.settle(&w.q.req, err)
@@ -156,9 +176,11 @@ func (w *Write) fail(err error) error {
 func (w *Write) outcome() ([]OpResult, error) {
 	switch {
 	case !w.q.isDone():
-		return nil, w.unknown(context.Cause(w.s.g.ctx))
+		return nil, w.unknown(context.Cause(w.g.ctx))
 	case w.q.err != nil:
 		return nil, w.fail(w.q.err)
+	case w.q.result.wasMisplaced():
+		return nil, w.fail(ErrWrongGroup)
 	case w.multi:
 		return w.s.answerMulti(w.ops, &w.q.result)
 	}
@@ -187,7 +209,7 @@ func (s *Session) auditOps(ops []op, res *result, err error) {
 // has acknowledged: it ends no session of this process before the session's timeout has
 // passed since then. A server that promises its client something tells it by this how
 // long the promise is good for.
-func (s *Session) SinceSignOfLife() time.Duration { return s.g.sinceTouch() }
+func (s *Session) SinceSignOfLife() time.Duration { return s.sinceSign() }
 
 // Leave ends the handle and leaves the session to itself, without waiting: its ephemerals
 // stay until its timeout has passed or it is resumed, on whatever member. It is what a
@@ -196,6 +218,7 @@ func (s *Session) Leave() {
 	if s.ended() || !s.end(ErrClosed) || s.id == 0 {
 		return
 	}
-	s.g.proposer.silence(s.id, s.generation)
+	s.hush()
+	s.leaveElsewhere()
 	s.g.release(s)
 }

@@ -90,12 +90,12 @@ func (p *proposer) settleViews(batch []*pending) {
 // KeepView has the write keep a [View] for readers behind it: it shows the write, and no
 // write of the session that is begun after KeepView. To ask again changes nothing.
 func (w *Write) KeepView() {
-	p := w.s.g.proposer
+	p := w.g.proposer
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := w.q
 	if q.settled && !q.keep {
-		q.view = w.s.g.state()
+		q.view = w.g.state()
 	}
 	q.keep = true
 }
@@ -107,7 +107,7 @@ func (w *Write) View() *View {
 	if !w.q.isDone() {
 		return nil
 	}
-	p := w.s.g.proposer
+	p := w.g.proposer
 	p.mu.Lock()
 	st := w.q.view
 	p.mu.Unlock()

@@ -144,7 +144,7 @@ func (r *reaper) due(s *state, now time.Time) []expiry {
 				}
 				break // the others of this process have longer ones
 			}
-			if ses, ok := s.sessions.get(o.id); ok {
+			if ses, ok := s.sessions.get(o.id); ok && !r.g.spares(ses) {
 				due = append(due, expiry{o.id, ses.generation, ses.lastTouch(s.members.get(o.owner))})
 			}
 		}

@@ -131,8 +131,13 @@ func (g *group) takeOver(ctx context.Context, c *Coordinator, s *Session) (*Sess
 	// the old one has read. The barrier makes that hold however it was routed.
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
-	if err := g.barrier(ctx); err != nil {
+	err := g.barrier(ctx)
+	if err == nil {
+		err = s.enterAgain(ctx)
+	}
+	if err != nil {
 		s.end(ErrClosed)
+		s.leaveElsewhere()
 		g.release(s)
 		return nil, err
 	}

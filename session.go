@@ -105,6 +105,8 @@ type Session struct {
 	identities atomic.Pointer[[]ID] // nil is the ensemble's own code
 	meter      *meter               // nil: it has no limits
 
+	elsewhere residences // in the groups of mounts
+
 	ctx    context.Context // ends with the handle
 	cancel context.CancelCauseFunc
 
@@ -171,7 +173,7 @@ func (s *Session) look() (SessionState, <-chan struct{}) {
 	state := Connected
 	if err := s.alive(); err != nil {
 		state = stateOf(err)
-	} else if s.g.suspended() {
+	} else if s.cutOff() {
 		state = Suspended
 	}
 	s.mu.Lock()
@@ -202,7 +204,7 @@ func (s *Session) becomeLocked(state SessionState) {
 // a process that was paused learns of the end before it does anything else.
 func (s *Session) alive() error {
 	if s.ctx.Err() == nil {
-		if s.id == 0 || s.g.sinceTouch() <= s.patience {
+		if s.id == 0 || s.sinceSign() <= s.patience {
 			return nil
 		}
 		s.lapse()
@@ -252,6 +254,12 @@ func (s *Session) close(ctx context.Context) error {
 // known, and touches do not extend the session any more, so that it runs out.
 func (s *Session) part(ctx context.Context, r request, timeout time.Duration) (code Code, err error) {
 	defer s.g.release(s) // not before it is known what becomes of the session
+	if r.kind == requestCloseSession {
+		s.closeElsewhere(ctx, timeout)
+	} else {
+		s.hushElsewhere()
+		s.leaveElsewhere()
+	}
 	res, err := s.g.submit(ctx, s.g.ctx, r, timeout)
 	if err == nil {
 		code = res.firstError()
@@ -300,17 +308,18 @@ func (s *Session) closeRequest() request {
 // lapse ends a handle whose deadline has passed. It takes leaf locks alone, because
 // it may be called with any lock held; what else there is to do is left to yield.
 func (s *Session) lapse() {
-	if s.end(ErrSessionExpired) {
-		s.g.proposer.silence(s.id, s.generation)
-		s.g.lapses.add(s)
-		s.g.nudgeDeadlines()
-	}
+	s.forfeit(ErrSessionExpired)
 }
 
-// yield tells the ensemble that nobody speaks any more for a session whose handle
-// has lapsed. It may still be alive there: whoever claims it has it, else it ends.
+// yield tells the ensemble that nobody speaks any more for a session whose handle has
+// ended, as far as it does not know. It may still be alive there: whoever claims it has
+// it, else it ends.
 func (g *group) yield(s *Session) {
 	defer g.release(s)
+	defer s.leaveElsewhere()
+	if errors.Is(context.Cause(s.ctx), ErrSessionMoved) || s.id.closedIn(g.state()) {
+		return
+	}
 	g.log.Warn("session deadline passed", slog.String("session", s.id.String()), slog.Duration("timeout", s.timeout))
 	r := s.closeRequest()
 	r.yield = true

@@ -64,7 +64,7 @@ func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, s.c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
 	err := s.alive()
-	g := s.c.groupOf(pathRoot)
+	g := s.c.root
 	if err == nil {
 		err = g.awaitJoined(waiting)
 	}

@@ -1,0 +1,267 @@
+package coord_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"coord"
+	"coord/coordtest"
+)
+
+func mustMount(t *testing.T, c *coord.Coordinator, path string) {
+	t.Helper()
+	if err := c.Mount(t.Context(), path); err != nil {
+		t.Fatalf("Mount(%s) = %v", path, err)
+	}
+}
+
+// TestMountIsOneTree has callers use a tree with mounts as any other: on all members,
+// through mounts and unmounts, and behind restarts.
+func TestMountIsOneTree(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a, b := e.Member(1), e.Member(2)
+		_, before := mustCreate(t, a, "/q", "moved")
+		mustMount(t, a, "/q")
+		if data, stat := mustGet(t, b, "/q", coord.Linearizable()); data != "moved" || stat.Czxid != before.Czxid || stat.Mzxid != before.Mzxid {
+			t.Errorf("behind the mount /q has %q, %+v, want what it had, %+v", data, stat, before)
+		}
+		for i, c := range e.Running() {
+			mustCreate(t, c, fmt.Sprintf("/q/%d", i), "in")
+			mustCreate(t, c, fmt.Sprintf("/%d", i), "beside")
+			if got, _ := mustGet(t, c, fmt.Sprintf("/q/%d", i)); got != "in" {
+				t.Errorf("member %d does not see its own write: %q", i+1, got)
+			}
+		}
+		names, stat, err := b.Children(t.Context(), "/q", coord.Linearizable())
+		if err != nil || fmt.Sprint(names) != "[0 1 2]" || stat.NumChildren != 3 {
+			t.Errorf("Children(/q) = %v, %+v, %v", names, stat, err)
+		}
+		if names, _, err := b.Children(t.Context(), "/", coord.Linearizable()); err != nil || fmt.Sprint(names) != "[0 1 2 q zookeeper]" {
+			t.Errorf("Children(/) = %v, %v", names, err)
+		}
+		if err := a.Delete(t.Context(), "/q"); !errors.Is(err, coord.ErrMounted) {
+			t.Errorf("Delete of a mount point = %v, want ErrMounted", err)
+		}
+		if err := a.Unmount(t.Context(), "/q"); !errors.Is(err, coord.ErrNotEmpty) {
+			t.Errorf("Unmount of what is not empty = %v, want ErrNotEmpty", err)
+		}
+		all := e.Running()
+		for _, c := range all {
+			e.Stop(c)
+		}
+		for _, c := range all {
+			e.Restart(c)
+		}
+		a, b = e.Member(1), e.Member(2)
+		for i := range 3 {
+			if err := b.Delete(t.Context(), fmt.Sprintf("/q/%d", i)); err != nil {
+				t.Errorf("Delete(/q/%d) behind a restart = %v", i, err)
+			}
+		}
+		if _, err := b.SetData(t.Context(), "/q", []byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Unmount(t.Context(), "/q"); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range e.Running() {
+			if got, _ := mustGet(t, c, "/q", coord.Linearizable()); got != "back" {
+				t.Errorf("behind the unmount member %d has %q", i+1, got)
+			}
+		}
+		mustCreate(t, b, "/q/again", "")
+		if m := a.Mounts(); len(m) != 0 {
+			t.Errorf("Mounts() = %v", m)
+		}
+	})
+}
+
+// TestMountRefusals has each mount and unmount refused that cannot be, with what is in
+// the way, and the ensemble go on.
+func TestMountRefusals(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		mustCreate(t, c, "/full", "")
+		mustCreate(t, c, "/full/child", "")
+		mustCreate(t, c, "/eph", "", coord.Ephemeral)
+		mustCreate(t, c, "/box", "", coord.Container)
+		mustCreate(t, c, "/m", "")
+		mustMount(t, c, "/m")
+		mustCreate(t, c, "/m/in", "")
+		for _, x := range []struct {
+			path string
+			want error
+			says string
+		}{
+			{"/full", coord.ErrNotEmpty, "/full"},
+			{"/eph", coord.ErrNoChildrenForEphemerals, "/eph"},
+			{"/box", coord.ErrBadArguments, "/box"},
+			{"/none", coord.ErrNoNode, "/none"},
+			{"/", coord.ErrBadArguments, "root"},
+			{"/zookeeper/config", coord.ErrBadArguments, "/zookeeper"},
+			{"bad", coord.ErrBadArguments, "bad"},
+			{"/m", coord.ErrMounted, "/m is a mount"},
+			{"/m/in", coord.ErrMounted, "/m is a mount"},
+		} {
+			if err := c.Mount(t.Context(), x.path); !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) {
+				t.Errorf("Mount(%s) = %v, want %v that says %q", x.path, err, x.want, x.says)
+			}
+		}
+		for path, want := range map[string]error{"/m": coord.ErrNotEmpty, "/full": coord.ErrBadArguments, "/none": coord.ErrBadArguments} {
+			if err := c.Unmount(t.Context(), path); !errors.Is(err, want) {
+				t.Errorf("Unmount(%s) = %v, want %v", path, err, want)
+			}
+		}
+		_, err := c.Multi(t.Context(), coord.SetDataOp("/m/in", []byte("x")), coord.SetDataOp("/full", []byte("x")))
+		if !errors.Is(err, coord.ErrCrossMount) || !strings.Contains(err.Error(), "/full") || !strings.Contains(err.Error(), "/m/in") {
+			t.Errorf("a multi across mounts = %v, want ErrCrossMount with both", err)
+		}
+		if _, err := c.Multi(t.Context(), coord.CreateOp("/m/a", nil), coord.SetDataOp("/m", []byte("x"))); err != nil {
+			t.Errorf("a multi inside a mount = %v", err)
+		}
+		if got, _ := mustGet(t, c, "/full"); got != "" {
+			t.Errorf("a refused multi has written %q", got)
+		}
+	})
+}
+
+// TestMountWaitsForQuorum mounts while one member alone is left: the mount is not made,
+// or goes on when the others are back.
+func TestMountWaitsForQuorum(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		mustCreate(t, c, "/q", "")
+		e.Stop(e.Member(2))
+		e.Stop(e.Member(3))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := c.Mount(ctx, "/q"); !errors.Is(err, coord.ErrUnknownOutcome) && !errors.Is(err, coord.ErrSuspended) {
+			t.Errorf("Mount without a quorum = %v, want an unknown outcome", err)
+		}
+	})
+}
+
+// TestConfiguredMounts has an ensemble begin with mounts.
+func TestConfiguredMounts(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		eventually(t, "the configured mounts", func() bool {
+			for _, c := range e.Running() {
+				m := c.Mounts()
+				if len(m) != 2 || !m[0].Served || !m[1].Served || m[0].Path != "/a/b" || m[1].Path != "/c" {
+					return false
+				}
+			}
+			return true
+		})
+		mustCreate(t, e.Member(2), "/a/b/x", "")
+		mustCreate(t, e.Member(3), "/c/x", "")
+	}, coordtest.WithConfig(func(cfg *coord.Config) { cfg.Mounts = []string{"/c", "/a/b"} }))
+}
+
+// TestSessionsInMounts has sessions end in all groups: when they are closed, when their
+// process dies, and when they are handed over and resumed.
+func TestSessionsInMounts(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a, b := e.Member(1), e.Member(2)
+		for _, path := range []string{"/q", "/r"} {
+			mustCreate(t, a, path, "")
+			mustMount(t, a, path)
+		}
+		open := func(c *coord.Coordinator) *coord.Session {
+			t.Helper()
+			s, err := c.NewSession(t.Context(), coord.SessionOptions{Timeout: 6 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{"/q/e-", "/r/e-", "/e-"} {
+				if _, _, err := s.Create(t.Context(), path, nil, coord.EphemeralSequential); err != nil {
+					t.Fatalf("Create(%s) = %v", path, err)
+				}
+			}
+			return s
+		}
+		ephemerals := func() (n int) {
+			t.Helper()
+			for _, path := range []string{"/q", "/r", "/"} {
+				names, _, err := b.Children(t.Context(), path, coord.Linearizable())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range names {
+					if strings.HasPrefix(name, "e-") {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		s := open(a)
+		if n := ephemerals(); n != 3 {
+			t.Fatalf("%d ephemerals, want 3", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := ephemerals(); n != 0 {
+			t.Errorf("%d ephemerals behind Close", n)
+		}
+
+		s = open(a)
+		token := s.Token()
+		if err := s.HandOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s, err := b.Resume(t.Context(), token, coord.SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second) // of the bubble: the old handle's time is over in each group
+		if n := ephemerals(); n != 3 || s.State() != coord.Connected {
+			t.Errorf("%d ephemerals behind a hand-over, want 3; the session is %v: %v", n, s.State(), context.Cause(s.Context()))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := ephemerals(); n != 0 {
+			t.Errorf("%d ephemerals when the resumed session is closed", n)
+		}
+
+		c := e.Member(3)
+		open(c)
+		e.Kill(c)
+		eventually(t, "the ephemerals of a dead process to go", func() bool { return ephemerals() == 0 })
+	})
+}
+
+// TestSessionEndsWithItsMount cuts the process of a session off from the leader of one
+// group alone, so that the session expires there: its handle ends, and the session
+// everywhere.
+func TestSessionEndsWithItsMount(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a := e.Member(1)
+		mustCreate(t, a, "/q", "")
+		mustMount(t, a, "/q")
+		s, err := a.NewSession(t.Context(), coord.SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, s, "/q/e", "", coord.Ephemeral)
+		mustCreate(t, s, "/e", "", coord.Ephemeral)
+		if err := coord.ExpireInMount(t.Context(), a, "/q", s); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the handle to end", func() bool { return s.State() == coord.Expired })
+		eventually(t, "the session to end everywhere", func() bool {
+			_, _, inMount := e.Member(2).Get(t.Context(), "/q/e", coord.Linearizable())
+			_, _, outside := e.Member(2).Get(t.Context(), "/e", coord.Linearizable())
+			return errors.Is(inMount, coord.ErrNoNode) && errors.Is(outside, coord.ErrNoNode)
+		})
+		if _, _, err := s.Create(t.Context(), "/q/late", nil); !errors.Is(err, coord.ErrSessionExpired) {
+			t.Errorf("Create by a session that has ended = %v", err)
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A session is the root group's, which opens it. In the group of a mount it resides from
+// its first write there. The handle ends as soon as the session may have ended in one
+// of its groups: an ephemeral that is anywhere given away must find nobody who still
+// believes to have it.
+
+// A residence is the part that a handle's session has in the group of a mount.
+type residence struct {
+	g       *group
+	entered chan struct{} // closed when err is set
+	err     error         // why the session is not in the group
+}
+
+// residences are those of one handle. Most have none, and each call on a handle asks, so
+// that to read them takes no lock.
+type residences struct {
+	mu sync.Mutex                   // a leaf; held to change in
+	in atomic.Pointer[[]*residence] // never modified, but replaced; nil is none
+}
+
+func (r *residences) all() []*residence {
+	if in := r.in.Load(); in != nil {
+		return *in
+	}
+	return nil
+}
+
+// of returns the residence in a group, or a new one that somebody has to make true.
+func (r *residences) of(g *group) (res *residence, isNew bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, res := range r.all() {
+		if res.g == g {
+			return res, false
+		}
+	}
+	res = &residence{g: g, entered: make(chan struct{})}
+	in := append(slices.Clone(r.all()), res)
+	r.in.Store(&in)
+	return res, true
+}
+
+func (r *residences) drop(res *residence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := slices.DeleteFunc(slices.Clone(r.all()), func(x *residence) bool { return x == res })
+	r.in.Store(&in)
+}
+
+// groups yields the groups, beside the root group, in which the session lives, or is
+// about to.
+func (r *residences) groups() iter.Seq[*group] {
+	return func(yield func(*group) bool) {
+		for _, res := range r.all() {
+			if !res.g.over() && !yield(res.g) {
+				return
+			}
+		}
+	}
+}
+
+// over reports whether the group of a mount does nothing any more: it is empty, so no
+// session has anything to lose there, and those who have ended it already answer nobody.
+func (g *group) over() bool {
+	return g.retired.Load() || g.ctx.Err() != nil || g.state().serves.sealed != 0
+}
+
+// enter has the session live in g, if it does not yet. It waits for as long as ctx
+// lasts; whoever comes next finds what was begun.
+func (s *Session) enter(ctx context.Context, g *group) error {
+	if g == s.g || s.id == 0 {
+		return nil
+	}
+	for {
+		res, isNew := s.elsewhere.of(g)
+		if isNew && !g.spawn(func() { s.runEnter(res) }) {
+			res.err = context.Cause(g.ctx)
+			s.elsewhere.drop(res)
+			close(res.entered)
+		}
+		select {
+		case <-res.entered:
+			if !errors.Is(res.err, ErrUnknownOutcome) || s.ended() {
+				return res.err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+// runEnter makes a residence true, or takes it back. To enter twice is to enter once, so
+// that an attempt whose end is not known is just made again.
+func (s *Session) runEnter(res *residence) {
+	g := res.g
+	r := request{kind: requestEnter, session: s.id, generation: s.generation, timeoutMS: s.timeout.Milliseconds()}
+	answer, err := g.submit(s.ctx, g.ctx, r, s.c.cfg.OperationTimeout)
+	if err == nil {
+		err = answer.firstError().err()
+	}
+	if err == nil {
+		err = g.adopt(s)
+	}
+	if err != nil {
+		s.elsewhere.drop(res)
+	}
+	if errors.Is(err, ErrSessionExpired) || errors.Is(err, ErrSessionMoved) {
+		s.forfeit(err)
+	}
+	res.err = err
+	close(res.entered)
+}
+
+// forfeit ends a handle because of what has become of the session in the group of a
+// mount. It takes leaf locks alone; the rest is left to the deadlines of the root group.
+func (s *Session) forfeit(err error) {
+	if s.end(err) && errors.Is(err, ErrSessionExpired) {
+		s.hush()
+		s.g.lapses.add(s)
+		s.g.nudgeDeadlines()
+	}
+}
+
+// hush has touches extend the session in no group any more.
+func (s *Session) hush() {
+	s.g.proposer.silence(s.id, s.generation)
+	s.hushElsewhere()
+}
+
+// hushElsewhere is hush but for the root group. The session runs out there, unless
+// whoever has it next comes with a higher generation before.
+func (s *Session) hushElsewhere() {
+	for g := range s.elsewhere.groups() {
+		g.proposer.silence(s.id, s.generation)
+	}
+}
+
+// leaveElsewhere forgets the handle in all groups but the root group, and has them close
+// the session if the root group has closed it.
+func (s *Session) leaveElsewhere() {
+	closed := s.id.closedIn(s.g.state())
+	for g := range s.elsewhere.groups() {
+		if closed {
+			g.proposeForMember(s.closeRequest())
+		}
+		g.release(s)
+	}
+}
+
+// closeElsewhere closes the session in all groups but the root group, as far as they
+// answer: for those that do not, the root group's word that it is closed counts, when
+// they are back.
+func (s *Session) closeElsewhere(ctx context.Context, timeout time.Duration) {
+	var closing sync.WaitGroup
+	for g := range s.elsewhere.groups() {
+		g.proposer.silence(s.id, s.generation)
+		if g.suspended() {
+			g.release(s)
+			continue
+		}
+		closing.Go(func() {
+			defer g.release(s)
+			if _, err := g.submit(ctx, g.ctx, s.closeRequest(), timeout); err != nil {
+				g.log.Debug("session not closed yet", slog.String("session", s.id.String()), slog.Any("err", err))
+			}
+		})
+	}
+	closing.Wait()
+}
+
+// sinceSign returns how long ago the last sign of life was sent that every group of the
+// session has acknowledged.
+func (s *Session) sinceSign() time.Duration {
+	since := s.g.sinceTouch()
+	for g := range s.elsewhere.groups() {
+		since = max(since, g.sinceTouch())
+	}
+	return since
+}
+
+// cutOff reports whether some group of the session has no contact with a quorum.
+func (s *Session) cutOff() bool {
+	if s.g.suspended() {
+		return true
+	}
+	for g := range s.elsewhere.groups() {
+		if g.suspended() {
+			return true
+		}
+	}
+	return false
+}
+
+// enterAgain has a session that was resumed live in the groups in which it did before,
+// so that its ephemerals there stay. A group without a quorum does not keep it waiting:
+// what it has of the session may run out, and then the handle ends.
+func (s *Session) enterAgain(ctx context.Context) error {
+	var entering sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for m := range s.g.state().mounts.all() {
+		if m.phase != mountServed {
+			continue
+		}
+		entering.Go(func() {
+			g, err := s.c.running(ctx, m.group)
+			if err == nil && !g.suspended() {
+				err = s.enterIfKnown(ctx, g)
+			}
+			if err != nil && !errors.Is(err, errUnmounted) {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	entering.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Session) enterIfKnown(ctx context.Context, g *group) error {
+	if err := g.barrier(ctx); err != nil {
+		return err
+	}
+	if _, known := g.state().sessions.get(s.id); !known {
+		return nil
+	}
+	return s.enter(ctx, g)
+}
+
+// spares reports whether the group of a mount leaves a session alone whose time has run
+// out: the root group has given it, or is about to give it, to another handle, which
+// comes here then.
+func (g *group) spares(ses *session) bool {
+	if g.parent == nil {
+		return false
+	}
+	now, ok := g.parent.state().sessions.get(ses.id)
+	return ok && (now.generation > ses.generation || now.claim != nil)
+}
