@@ -130,6 +130,13 @@ func (s *Session) Children(ctx context.Context, path string, opts ...ListOption)
 // AllChildrenNumber returns the number of znodes below path, at any depth,
 // whatever their ACLs. It walks them.
 func (s *Session) AllChildrenNumber(ctx context.Context, path string, opts ...ReadOption) (int, error) {
+	if !s.g.state().mounts.none() {
+		v, err := s.View(ctx, opts...)
+		if err != nil {
+			return 0, err
+		}
+		return v.AllChildrenNumber(path)
+	}
 	st, err := s.read(ctx, "allChildrenNumber", path, readOptionsOf(opts))
 	if err != nil {
 		return 0, err
@@ -144,6 +151,13 @@ func (s *Session) AllChildrenNumber(ctx context.Context, path string, opts ...Re
 // Ephemerals returns the paths of the session's own ephemeral znodes that start
 // with prefix, sorted. The prefix is one of strings: "/a" is one of "/ab".
 func (s *Session) Ephemerals(ctx context.Context, prefix string, opts ...ReadOption) ([]string, error) {
+	if !s.g.state().mounts.none() {
+		v, err := s.View(ctx, opts...)
+		if err != nil {
+			return nil, err
+		}
+		return v.Ephemerals(prefix), nil
+	}
 	st, err := s.read(ctx, "ephemerals", prefix, readOptionsOf(opts))
 	if err != nil {
 		return nil, err
@@ -250,11 +264,15 @@ func (s *Session) Sync(ctx context.Context, path string) error {
 
 // View returns the tree as it is now. See [View].
 func (s *Session) View(ctx context.Context, opts ...ReadOption) (*View, error) {
-	st, err := s.read(ctx, "view", "", readOptionsOf(opts))
+	var v *View
+	err := s.reading(ctx, "view", "", readOptionsOf(opts), func(ctx context.Context, o readOptions) (err error) {
+		v, err = s.view(ctx, o)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &View{s: st, identities: s.ids(), session: s.id}, nil
+	return v, nil
 }
 
 // Watch opens a stream of the changes to path, from now on unless an option says
@@ -283,16 +301,33 @@ func (s *Session) Watch(ctx context.Context, path string, mode WatchMode, opts .
 	defer cancel()
 	err := s.alive()
 	if err == nil {
-		err = s.c.root.awaitJoined(waiting)
+		err = s.prepareWatch(waiting, path, mode, &o)
 	}
 	var w *Watch
 	if err == nil {
-		w, err = s.c.root.watch(ctx, waiting, s, path, mode, o)
+		w, err = s.c.root.watch(ctx, s, path, mode, o)
 	}
 	if err != nil {
 		return nil, &OpError{Op: "watch", Path: path, Err: err}
 	}
 	return w, nil
+}
+
+// prepareWatch waits until what a watch is about to tell is known here.
+func (s *Session) prepareWatch(ctx context.Context, path string, mode WatchMode, o *watchOptions) (err error) {
+	if err = s.c.root.awaitJoined(ctx); err != nil {
+		return err
+	}
+	if err = s.c.awaitMounts(ctx, path, mode); err != nil {
+		return err
+	}
+	switch {
+	case o.from != nil:
+		o.at, err = s.c.reach(ctx, *o.from)
+	case o.initial:
+		o.view, err = s.view(ctx, readOptions{allowStale: true})
+	}
+	return err
 }
 
 // write executes one operation.
@@ -386,14 +421,26 @@ func pathDetail(path string, code Code) string {
 
 // read returns the state that a read may be answered from.
 func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*state, error) {
+	var st *state
+	err := s.reading(ctx, name, path, o, func(ctx context.Context, o readOptions) (err error) {
+		st, err = s.c.readFrom(ctx, path, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// reading has a read made, if the session may make it, for ctx and the operation timeout.
+func (s *Session) reading(ctx context.Context, name, path string, o readOptions, read func(context.Context, readOptions) error) error {
 	if o.allowStale && (o.linearizable || o.atLeast != nil) {
-		return nil, &OpError{Op: name, Path: path, Err: ErrBadArguments, Detail: "AllowStale excludes Linearizable and AtLeast"}
+		return &OpError{Op: name, Path: path, Err: ErrBadArguments, Detail: "AllowStale excludes Linearizable and AtLeast"}
 	}
 	err := s.alive()
 	if o.allowStale && !s.closedByUser() {
 		err = nil // the state is no older for the session's end
 	}
-	var st *state
 	if err == nil {
 		waiting := ctx
 		if o.linearizable || o.atLeast != nil || !s.g.hasJoined() || !s.g.state().mounts.none() {
@@ -401,12 +448,17 @@ func (s *Session) read(ctx context.Context, name, path string, o readOptions) (*
 			waiting, cancel = s.waiting(ctx)
 			defer cancel()
 		}
-		st, err = s.c.readFrom(waiting, path, o)
+		if o.atLeast != nil {
+			_, err = s.c.reach(waiting, *o.atLeast)
+		}
+		if err == nil {
+			err = read(waiting, o)
+		}
 	}
 	if err != nil {
-		return nil, &OpError{Op: name, Path: path, Err: err}
+		return &OpError{Op: name, Path: path, Err: err}
 	}
-	return st, nil
+	return nil
 }
 
 // waiting returns the context of a call that may have to wait: it ends with ctx,

@@ -115,7 +115,8 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 	c.root.onFail = c.fail
 	c.root.onRole = func(r replica.Role) { c.roles.show(rootGroup, r) }
 	c.keeper = newKeeper(c)
-	c.root.onPublish = c.keeper.follow
+	c.root.beforePublish, c.root.onPublish = c.keeper.foresee, c.keeper.follow
+	c.root.hub.stateOf = func(path string) *state { return c.serverHere(path).state() }
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	c.roll = c.disk.firstStart(c, c.root.id)
 	if c.host, err = c.disk.openHost(c); err != nil {
@@ -341,7 +342,6 @@ func (c *Coordinator) runOwnSession() {
 func (c *Coordinator) fail(err error) {
 	c.cancel(err)
 	for _, g := range c.mounted.all() {
-		g.hub.close(err)
 		g.cancel(err)
 	}
 	c.mu.Lock()
@@ -452,7 +452,9 @@ func (g *group) start(cfg *Config) {
 	g.spawn(g.proposer.run)
 	g.spawn(newReaper(g, cfg).run)
 	g.spawn(g.runDeadlines)
-	g.spawn(g.hub.run)
+	if g.parent == nil {
+		g.spawn(g.hub.run)
+	}
 }
 
 // close ends the group and waits for its goroutines.
@@ -460,7 +462,9 @@ func (g *group) close(err error) {
 	g.mu.Lock()
 	g.closing = true
 	g.mu.Unlock()
-	g.hub.close(err) // first, so that a watch that ends can say why
+	if g.parent == nil {
+		g.hub.close(err) // first, so that a watch that ends can say why
+	}
 	g.cancel(err)
 	g.wg.Wait()
 }

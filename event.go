@@ -12,6 +12,10 @@ const (
 	NodeDataChanged     EventType = 3
 	NodeChildrenChanged EventType = 4 // a child was created or deleted
 
+	// changesLost says that changes of what is at and below a path are not known here.
+	// Nobody is told it: it ends the watches that it concerns.
+	changesLost EventType = 99
+
 	// Progress tells a watch that was opened [WithProgress] that it has been
 	// given everything up to the event's Position.
 	Progress EventType = 100
@@ -30,6 +34,8 @@ func (t EventType) String() string {
 		return "NodeChildrenChanged"
 	case Progress:
 		return "Progress"
+	case changesLost:
+		return "changesLost"
 	}
 	return fmt.Sprintf("EventType(%d)", int32(t))
 }
@@ -67,6 +73,7 @@ type change struct {
 	typ   EventType
 	index uint32 // among the changes of the same zxid
 	zxid  ZXID
+	group GroupID // set by the history
 	path  string
 	node  *znode // as it is now, or as it was when it was deleted
 
@@ -75,12 +82,15 @@ type change struct {
 }
 
 // behind returns the place behind c.
-func (c *change) behind(g GroupID) groupPosition {
+func (c *change) behind() groupPosition {
 	if c.last {
-		return groupPosition{g, c.zxid, allEvents}
+		return whole(c.group, c.zxid)
 	}
-	return groupPosition{g, c.zxid, c.index + 1}
+	return groupPosition{c.group, c.zxid, c.index + 1}
 }
+
+// sameWrite reports whether both come from one write.
+func (c *change) sameWrite(o *change) bool { return c.zxid == o.zxid && c.group == o.group }
 
 // size is what a change counts in the bounds of the history, in bytes.
 func (c *change) size() int { return 160 + len(c.path) + len(c.node.data) }

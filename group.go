@@ -20,7 +20,6 @@ import (
 type published struct {
 	state *state
 	index uint64
-	seq   uint64 // of the first change behind the state
 }
 
 // A group is this member's part in one raft group: the published state, the
@@ -43,9 +42,11 @@ type group struct {
 	// called with each published state by the goroutine of the machine.
 	highest   *highestZXID
 	onPublish func(*state)
+	// beforePublish is called with a state before anybody can read it or hear of it.
+	beforePublish func(*state)
 
 	pub      atomic.Pointer[published]
-	hub      hub
+	hub      *hub // of all groups of this member
 	proposer *proposer
 	reads    sharedBarrier
 
@@ -105,7 +106,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn
-	g.hub.init(g, cfg)
+	g.hub = newHub(g, cfg)
 	g.proposer = newProposer(g, cfg)
 	return g
 }
@@ -128,10 +129,14 @@ func (g *group) state() *state { return g.pub.Load().state }
 // Both ways hold: a reader who sees an effect finds its change in the history,
 // and a reader who is given an event finds its effect readable.
 func (g *group) publish(p *published, changes []change) {
-	p.seq = g.hub.history.add(changes)
+	if g.beforePublish != nil {
+		g.beforePublish(p.state)
+	}
+	g.hub.history.add(g.id, changes)
 	g.points.Hit(failpoint.EventEnqueue)
 	g.pub.Store(p)
 	g.points.Hit(failpoint.Published)
+	g.hub.history.published(g.id, p.state.zxid)
 	g.hub.signal()
 	g.settle(p.state)
 	if g.membersMoved {
@@ -154,8 +159,16 @@ func (g *group) published(s *state) {
 // observeSessions, and those that were adopted meanwhile right behind it.
 func (g *group) publishSnapshot(p *published) {
 	g.retireAll(p.state)
-	p.seq = g.hub.history.reset(p.state.zxid)
+	if g.beforePublish != nil {
+		g.beforePublish(p.state)
+	}
+	if g.parent == nil {
+		g.hub.history.reset(p.state.zxid)
+	} else {
+		g.hub.history.skip(g.id, p.state.serves.path, p.state.zxid)
+	}
 	g.pub.Store(p)
+	g.hub.history.published(g.id, p.state.zxid)
 	g.hub.signal()
 	g.reconcileSessions(p.state)
 	g.tellMembers()
@@ -299,18 +312,6 @@ func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 		}
 	} else if g.suspended() {
 		return nil, ErrSuspended
-	}
-	if o.atLeast != nil {
-		at, err := o.atLeast.in(g.state())
-		if err == nil {
-			err = o.atLeast.only(g.id)
-		}
-		if err == nil {
-			err = g.reach(ctx, at)
-		}
-		if err != nil {
-			return nil, err
-		}
 	}
 	return g.state(), nil
 }

@@ -2,11 +2,13 @@ package coord
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
-// A hub tells the watches of one group what its machine applied.
+// A hub tells the watches of this member what the machines of its groups applied. It
+// belongs to the root group, whose watches are all that there are while nothing is mounted.
 //
 // Invariants:
 //
@@ -24,8 +26,9 @@ import (
 // and W4. A watch that starts in the past reads the history itself, in its
 // reader's goroutine, until it is level with the hub, and is registered then.
 type hub struct {
-	g       *group
-	limit   int // watches
+	g       *group                   // the root group
+	stateOf func(path string) *state // of the group that serves path, as published
+	limit   int                      // watches
 	history history
 	wake    chan struct{} // holds 1: something was published
 
@@ -39,7 +42,7 @@ type hub struct {
 	count    int                                 // guarded by mu; watches, and the registrations of sets
 	subtrees int                                 // guarded by mu; how many of them are of mode Subtree
 	seq      uint64                              // guarded by mu; everything before it was queued
-	zxid     ZXID                                // guarded by mu; as of seq
+	told     places                              // guarded by mu; how far the groups are, as of seq
 	closed   error                               // guarded by mu
 	level    chan struct{}                       // guarded by mu; closed when seq moves; nil if nobody waits
 }
@@ -55,10 +58,10 @@ type watchedContext struct {
 // markEvery is how often a watch is told how far it is while nothing concerns it.
 const markEvery = time.Second
 
-func (h *hub) init(g *group, cfg *Config) {
-	h.g = g
-	h.limit = cfg.MaxWatches
-	h.history = history{maxChanges: cfg.HistoryEvents, maxBytes: cfg.HistoryBytes}
+func newHub(g *group, cfg *Config) *hub {
+	h := &hub{g: g, limit: cfg.MaxWatches, stateOf: func(string) *state { return g.state() }}
+	h.history.told = places{whole(g.id, 0)}
+	h.history.root, h.history.maxChanges, h.history.maxBytes = g.id, cfg.HistoryEvents, cfg.HistoryBytes
 	h.wake = make(chan struct{}, 1)
 	h.watches = map[string]*Watch{}
 	h.ctxs = map[<-chan struct{}]*watchedContext{}
@@ -66,6 +69,7 @@ func (h *hub) init(g *group, cfg *Config) {
 	h.marked = map[*Watch]struct{}{}
 	h.regs.byPath = map[string]*registration{}
 	h.sets = map[*WatchSet]struct{}{}
+	return h
 }
 
 // signal says that something was published. It never waits.
@@ -96,29 +100,30 @@ func (h *hub) run() {
 // catchUp queues everything that is published. It returns buf for the next time.
 func (h *hub) catchUp(buf []change) []change {
 	for {
-		p := h.g.pub.Load()
+		end, told := h.history.now()
 		h.mu.Lock()
 		seq := h.seq
-		if seq >= p.seq && h.zxid >= p.state.zxid {
+		if seq >= end && slices.Equal(h.told, told) {
 			h.mu.Unlock()
 			return buf
 		}
 		if h.count == 0 {
-			h.levelLocked(p.seq, p.state.zxid) // nobody to tell
+			h.levelLocked(end, told) // nobody to tell
 			h.mu.Unlock()
 			continue
 		}
 		h.mu.Unlock()
-		changes, ok := h.history.read(seq, p.seq, buf[:0])
+		changes, ok := h.history.read(seq, end, buf[:0])
 		h.mu.Lock()
-		switch {
+		switch seq += uint64(len(changes)); {
 		case !ok:
-			h.skipLocked(p)
-		case len(changes) == 0:
-			h.levelLocked(p.seq, p.state.zxid)
+			h.skipLocked(end, told)
+		case seq == end:
+			h.dispatchLocked(changes)
+			h.levelLocked(end, told)
 		default:
 			h.dispatchLocked(changes)
-			h.levelLocked(seq+uint64(len(changes)), changes[len(changes)-1].zxid)
+			h.levelLocked(seq, h.toldLocked(changes))
 		}
 		h.mu.Unlock()
 		clear(changes) // let go of the znodes
@@ -126,9 +131,20 @@ func (h *hub) catchUp(buf []change) []change {
 	}
 }
 
+// toldLocked returns how far the groups are behind changes.
+func (h *hub) toldLocked(changes []change) places {
+	told := h.told
+	for i := range changes {
+		if c := &changes[i]; c.last && c.typ != changesLost {
+			told = told.with(c.behind())
+		}
+	}
+	return told
+}
+
 // levelLocked takes note of how far the hub is.
-func (h *hub) levelLocked(seq uint64, z ZXID) {
-	h.seq, h.zxid = seq, max(z, h.zxid)
+func (h *hub) levelLocked(seq uint64, told places) {
+	h.seq, h.told = seq, told
 	h.history.passed(seq)
 	if h.level != nil {
 		close(h.level)
@@ -138,7 +154,7 @@ func (h *hub) levelLocked(seq uint64, z ZXID) {
 
 // flush waits until everything that is published now is queued.
 func (h *hub) flush() {
-	target := h.g.pub.Load().seq
+	target, _ := h.history.now()
 	for {
 		h.mu.Lock()
 		if h.seq >= target || h.closed != nil {
@@ -169,6 +185,10 @@ func (h *hub) dispatchLocked(changes []change) {
 	}
 	at := h.seq
 	for i := range changes {
+		if changes[i].typ == changesLost {
+			h.loseLocked(changes[i].path)
+			continue
+		}
 		woken = h.offerLocked(&changes[i], at+uint64(i), woken)
 		if len(h.regs.byPath) > 0 {
 			h.regs.trigger(&changes[i], at+uint64(i), tell, h.dropLocked)
@@ -223,7 +243,7 @@ func (h *hub) mark() {
 	defer h.mu.Unlock()
 	for w := range h.marked {
 		if w.joined { // one that reads the history is not as far as the hub
-			w.mark(h.zxid)
+			w.mark(h.told)
 		}
 	}
 }
@@ -445,12 +465,37 @@ func (h *hub) dismissLocked(ws *WatchSet) {
 
 // compacted is what a reader learns that needs changes which are forgotten.
 func (h *hub) compacted() *CompactedError {
-	return &CompactedError{Oldest: positionOf(h.g.state(), groupPosition{h.g.id, h.history.oldestZXID(), allEvents})}
+	oldest := h.history.forgotten()
+	if _, ok := oldest.in(h.g.id); !ok {
+		oldest = oldest.with(whole(h.g.id, 0))
+	}
+	return &CompactedError{Oldest: positionOf(h.g.state(), oldest...)}
+}
+
+// loseLocked ends every watch, and every set with a registration, that is told of what is
+// at or below path.
+func (h *hub) loseLocked(path string) {
+	err := h.compacted()
+	for _, first := range h.watches {
+		for w := first; w != nil; {
+			next := w.next
+			if w.touches(path) {
+				w.end(err)
+				h.removeLocked(w)
+			}
+			w = next
+		}
+	}
+	for ws := range h.sets {
+		if ws.touchesLocked(path) {
+			h.endSetLocked(ws, err)
+		}
+	}
 }
 
 // skipLocked ends every watch, and every set that has registrations: the published
 // state was not reached through changes that are known here.
-func (h *hub) skipLocked(p *published) {
+func (h *hub) skipLocked(end uint64, told places) {
 	err := h.compacted()
 	h.endWatchesLocked(err)
 	for ws := range h.sets {
@@ -458,7 +503,7 @@ func (h *hub) skipLocked(p *published) {
 			h.endSetLocked(ws, err)
 		}
 	}
-	h.levelLocked(p.seq, p.state.zxid)
+	h.levelLocked(end, told)
 }
 
 func (h *hub) endWatchesLocked(err error) {
@@ -499,5 +544,5 @@ func (h *hub) close(err error) {
 	for ws := range h.sets {
 		h.endSetLocked(ws, h.closed)
 	}
-	h.levelLocked(h.seq, h.zxid)
+	h.levelLocked(h.seq, h.told)
 }

@@ -18,7 +18,17 @@ func openBare(t *testing.T, g *group, s *Session, path string, mode WatchMode, o
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	w, err := g.watch(ctx, ctx, s, path, mode, o)
+	if o.initial {
+		o.view = &View{s: g.state()}
+	}
+	if o.from != nil {
+		at, err := o.from.placesIn(g.state())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.at = at
+	}
+	w, err := g.watch(ctx, s, path, mode, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +114,7 @@ func TestHubJoinsWatchesThatAreLevel(t *testing.T) {
 		break
 	}
 	ahead.Close()
-	h := &g.hub
+	h := g.hub
 	if h.count != 0 || len(h.watches) != 0 || len(h.behind) != 0 || len(h.ctxs) != 0 || len(h.marked) != 0 {
 		t.Errorf("left behind: %d watches, %v, %v, %v, %v", h.count, h.watches, h.behind, h.ctxs, h.marked)
 	}
@@ -203,14 +213,21 @@ func TestHubEndsWhatASnapshotSkips(t *testing.T) {
 	}
 }
 
+// oldestIn returns the zxid behind which every change of the root group is known.
+func oldestIn(h *history) ZXID {
+	at, _ := h.forgotten().in(rootGroup)
+	return at.zxid
+}
+
 func TestHistoryBounds(t *testing.T) {
-	h := history{maxChanges: 10, maxBytes: 1 << 20}
+	h := history{root: rootGroup, maxChanges: 10, maxBytes: 1 << 20}
 	write := func(z ZXID, n int) {
 		changes := make([]change, n)
 		for i := range changes {
 			changes[i] = change{typ: NodeDataChanged, zxid: z, index: uint32(i), path: "/a", node: &znode{}}
 		}
-		h.add(changes)
+		h.add(rootGroup, changes)
+		h.published(rootGroup, z)
 	}
 	for z := range ZXID(30) {
 		write(z+1, 1)
@@ -219,14 +236,14 @@ func TestHistoryBounds(t *testing.T) {
 		t.Errorf("%d changes are kept for the hub, want 30", n)
 	}
 	h.passed(15)
-	if n := len(h.changes); n != 15 || h.oldestZXID() != 15 {
-		t.Errorf("%d changes are kept behind %v, want the 15 that the hub has not taken", n, h.oldestZXID())
+	if n := len(h.changes); n != 15 || oldestIn(&h) != 15 {
+		t.Errorf("%d changes are kept behind %v, want the 15 that the hub has not taken", n, oldestIn(&h))
 	}
 	write(31, 700)
 	if _, ok := h.read(15, 16, nil); ok || len(h.changes) != 0 {
 		t.Errorf("%d changes are kept for a hub that is too far behind", len(h.changes))
 	}
-	h = history{maxChanges: 1000, maxBytes: 1 << 20}
+	h = history{root: rootGroup, maxChanges: 1000, maxBytes: 1 << 20}
 	write(1, 100)
 	write(2, 600)
 	write(3, 1)
@@ -235,8 +252,8 @@ func TestHistoryBounds(t *testing.T) {
 	}
 	write(4, 400) // forgets the first write
 	h.passed(1101)
-	if h.oldestZXID() != 2 {
-		t.Fatalf("the oldest is %v, want 2", h.oldestZXID())
+	if oldestIn(&h) != 2 {
+		t.Fatalf("the oldest is %v, want 2", oldestIn(&h))
 	}
 	for _, test := range []struct {
 		p    groupPosition
@@ -249,8 +266,8 @@ func TestHistoryBounds(t *testing.T) {
 		{groupPosition{1, 3, 0}, true, 700},
 		{groupPosition{1, 4, 7}, true, 708},
 	} {
-		if seq, ok := h.seek(test.p); ok != test.ok || ok && seq != test.want {
-			t.Errorf("seek(%v) = %d, %t; want %d, %t", test.p, seq, ok, test.want, test.ok)
+		if from, ok := h.seek(places{test.p}); ok != test.ok || ok && from.seq != test.want {
+			t.Errorf("seek(%v) = %d, %t; want %d, %t", test.p, from.seq, ok, test.want, test.ok)
 		}
 	}
 }
@@ -258,7 +275,7 @@ func TestHistoryBounds(t *testing.T) {
 // TestHistoryRemembersLastACLs forgets deletions one by one: the last of each path
 // decides as long as it is known, and none is kept for longer.
 func TestHistoryRemembersLastACLs(t *testing.T) {
-	h := history{maxChanges: 4, maxBytes: 1 << 20}
+	h := history{root: rootGroup, maxChanges: 4, maxBytes: 1 << 20}
 	acls := map[ZXID]*aclEntry{}
 	for z := ZXID(1); z <= 100; z++ {
 		path := "/a"
@@ -266,7 +283,7 @@ func TestHistoryRemembersLastACLs(t *testing.T) {
 			path = fmt.Sprintf("/b%d", z)
 		}
 		acls[z] = newACLEntry("", nil)
-		h.add([]change{{typ: NodeDeleted, zxid: z, path: path, node: &znode{acl: acls[z]}}})
+		h.add(rootGroup, []change{{typ: NodeDeleted, zxid: z, path: path, node: &znode{acl: acls[z]}}})
 		h.passed(uint64(z))
 		odd := z - 1 + z%2
 		if h.lastACL("/a") != acls[odd] {

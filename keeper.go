@@ -25,11 +25,12 @@ type keeper struct {
 	c     *Coordinator
 	nudge chan struct{} // holds 1: the root group's table or decrees have changed
 
-	stepping *pending                  // the last step; another is proposed when it is done
-	catching map[GroupID]*pending      // likewise, of each group that this member leads
-	sweeping map[GroupID]time.Duration // when each was last swept
-	leading  map[GroupID]time.Duration // since when this member leads a group, or has last tried to have another lead it
-	retiring map[GroupID]time.Duration // when a group was seen to be in the table no more, as the clock of the member tells it
+	stepping *pending                        // the last step; another is proposed when it is done
+	catching map[GroupID]*pending            // likewise, of each group that this member leads
+	sweeping map[GroupID]time.Duration       // when each was last swept
+	leading  map[GroupID]time.Duration       // since when this member leads a group, or has last tried to have another lead it
+	sealed   map[GroupID]map[MemberID]uint64 // the touches that there were when a group was seen to be sealed
+	retiring map[GroupID]time.Duration       // when a group was seen to be in the table no more, as the clock of the member tells it
 
 	// Of the root group, when it was published last; owned by the goroutine of its
 	// machine.
@@ -43,6 +44,7 @@ func newKeeper(c *Coordinator) *keeper {
 	return &keeper{
 		c: c, nudge: make(chan struct{}, 1), catching: map[GroupID]*pending{}, sweeping: map[GroupID]time.Duration{},
 		leading: map[GroupID]time.Duration{}, retiring: map[GroupID]time.Duration{},
+		sealed: map[GroupID]map[MemberID]uint64{},
 	}
 }
 
@@ -110,6 +112,7 @@ func (k *keeper) start(m *mount) {
 	c := k.c
 	g := newGroup(m.group, &c.cfg, c.log)
 	g.parent, g.onPublish = c.root, k.follower()
+	g.hub = c.root.hub
 	g.host, g.clock, g.highest = c.host, c.root.clock, c.root.highest
 	g.onRole = func(r replica.Role) { c.roles.show(g.id, r) }
 	g.onFail = c.root.fail // a member that cannot follow one log has no place in the others
@@ -160,7 +163,7 @@ func (k *keeper) step(s *state) {
 	}
 	for m := range s.mounts.all() {
 		g := k.c.mounted.get(m.group)
-		if g == nil || !g.hasJoined() {
+		if g == nil || !g.hasJoined() || !k.heardOut(g) {
 			continue
 		}
 		if st := nextStep(s, m, g.state()); st != nil {
@@ -168,6 +171,30 @@ func (k *keeper) step(s *state) {
 			return
 		}
 	}
+}
+
+// heardOut reports whether a group that is sealed may be ended as far as others know it:
+// every member that is there has touched twice since this one saw the seal. The second time
+// it had applied its first, and so the seal; its watches miss nothing of the group then.
+func (k *keeper) heardOut(g *group) bool {
+	s := g.state()
+	if s.serves.sealed == 0 {
+		return true
+	}
+	since := k.sealed[g.id]
+	if since == nil {
+		since = map[MemberID]uint64{}
+		for _, m := range s.members {
+			since[m.id] = m.touches
+		}
+		k.sealed[g.id] = since
+	}
+	for _, m := range s.members {
+		if !m.removed && s.heardOf(m) && m.touches < since[m.id]+2 {
+			return false
+		}
+	}
+	return true
 }
 
 // nextStep returns the step of a mount that is due in the root group when this is what
@@ -302,6 +329,7 @@ func (k *keeper) retire(g *group) {
 	delete(k.retiring, g.id)
 	delete(k.catching, g.id)
 	delete(k.sweeping, g.id)
+	delete(k.sealed, g.id)
 }
 
 // follower returns what is to be called with what the group of a mount publishes. It has
@@ -318,11 +346,32 @@ func (k *keeper) follower() func(*state) {
 	}
 }
 
+// foresee has nothing more told of the groups of mounts that are taken back in s, which the
+// root group is about to publish.
+func (k *keeper) foresee(s *state) {
+	if s.mounts.byPath.tree == k.mounts || k.mounts == nil {
+		return
+	}
+	k.mounts.Ascend(func(it mountItem) bool {
+		if m := it.m; m.phase == mountServed && !s.mounts.has(m.group) {
+			g := k.c.mounted.get(m.group)
+			k.c.root.hub.history.retire(m.group, m.path, g != nil && g.state().serves.sealed != 0)
+		}
+		return true
+	})
+}
+
 // follow wakes the keeper if what the root group publishes concerns it. The goroutine of
 // the machine calls it.
 func (k *keeper) follow(s *state) {
 	if s.mounts.byPath.tree != k.mounts || s.decrees != k.decrees {
 		k.mounts, k.decrees = s.mounts.byPath.tree, s.decrees
+		for m := range s.mounts.all() {
+			if m.phase == mountServed {
+				k.c.root.hub.history.serve(m.group, m.flipped)
+			}
+		}
+		k.c.root.hub.signal()
 		k.c.mounted.tell()
 		k.wake()
 	}

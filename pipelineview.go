@@ -114,5 +114,7 @@ func (w *Write) View() *View {
 	if st == nil {
 		return nil
 	}
-	return &View{s: st, identities: w.s.ids(), session: w.s.id}
+	v := w.s.c.around(st)
+	v.identities, v.session = w.s.ids(), w.s.id
+	return v
 }

@@ -39,13 +39,9 @@ func (p groupPosition) before(z ZXID, index uint32) bool {
 // ensembleMark returns what tells the Positions of one ensemble from another's.
 func ensembleMark(s *state) uint64 { return uint64(s.id) }
 
-// positionOf returns the Position of a place in one group.
-func positionOf(s *state, p groupPosition) Position {
-	text := p.group.String() + ":" + p.zxid.String()
-	if p.events != allEvents {
-		text += "+" + strconv.FormatUint(uint64(p.events), 10)
-	}
-	return Position{ensembleMark(s), text}
+// positionOf returns the Position of places in groups.
+func positionOf(s *state, parts ...groupPosition) Position {
+	return Position{ensembleMark(s), textOf(parts)}
 }
 
 // IsZero reports whether p is the beginning of time.
@@ -94,11 +90,11 @@ func ParsePosition(text string) (Position, error) {
 }
 
 // parts decodes the groups' parts.
-func (p Position) parts() ([]groupPosition, error) {
+func (p Position) parts() (places, error) {
 	if p.IsZero() {
 		return nil, nil
 	}
-	var parts []groupPosition
+	var parts places
 	for text := range strings.SplitSeq(p.groups, ",") {
 		group, rest, ok := strings.Cut(text, ":")
 		zxid, events, partial := strings.Cut(rest, "+")
@@ -125,47 +121,42 @@ func (p Position) parts() ([]groupPosition, error) {
 }
 
 func textOf(parts []groupPosition) string {
-	var texts []string
-	for _, p := range parts {
-		text := p.group.String() + ":" + p.zxid.String()
-		if p.events != allEvents {
-			text += "+" + strconv.FormatUint(uint64(p.events), 10)
-		}
-		texts = append(texts, text)
+	if len(parts) == 1 {
+		return parts[0].text()
 	}
-	return strings.Join(texts, ",")
+	var b strings.Builder
+	for i, p := range parts {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(p.text())
+	}
+	return b.String()
 }
 
-// in returns p's place in a group. A Position that does not name the group is the
-// beginning of time there.
-func (p Position) in(s *state) (groupPosition, error) {
+func (p groupPosition) text() string {
+	text := p.group.String() + ":" + p.zxid.String()
+	if p.events != allEvents {
+		text += "+" + strconv.FormatUint(uint64(p.events), 10)
+	}
+	return text
+}
+
+// placesIn returns p's places, in an ensemble whose root group has the state s.
+func (p Position) placesIn(s *state) (places, error) {
 	if p.IsZero() {
-		return groupPosition{group: s.group}, nil
+		return nil, nil
 	}
 	if mark := ensembleMark(s); p.ensemble != mark {
-		return groupPosition{}, fmt.Errorf("%w: %v is of another ensemble than %016x", ErrInvalidPosition, p, mark)
+		return nil, fmt.Errorf("%w: %v is of another ensemble than %016x", ErrInvalidPosition, p, mark)
 	}
 	parts, err := p.parts()
-	if err != nil {
-		return groupPosition{}, err
-	}
 	for _, part := range parts {
-		if part.group == s.group {
-			return part, nil
+		if part.group >= s.mounts.nextGroup() {
+			return nil, fmt.Errorf("%w: %v names group %v, which this ensemble never had", ErrInvalidPosition, p, part.group)
 		}
 	}
-	return groupPosition{group: s.group}, nil
-}
-
-// only refuses a Position that names another group than g: this ensemble has none.
-func (p Position) only(g GroupID) error {
-	parts, err := p.parts()
-	for _, part := range parts {
-		if part.group != g {
-			return fmt.Errorf("%w: %v names group %v, which this ensemble does not have", ErrInvalidPosition, p, part.group)
-		}
-	}
-	return err
+	return parts, err
 }
 
 // cutText shortens a text that is only quoted in a message.

@@ -82,6 +82,7 @@ type notice struct {
 	typ   EventType
 	once  bool // it has used up a registration
 	zxid  ZXID
+	group GroupID
 	path  string
 	acl   *aclEntry // decides who may be told: that of the znode at path, then
 }
@@ -94,7 +95,7 @@ type notice struct {
 //
 // tell and drop must not change the table.
 func (t *registrations) trigger(c *change, seq uint64, tell func(*registration, notice), drop func(*registration)) {
-	n := notice{order: 2 * seq, typ: c.typ, zxid: c.zxid, path: c.path, acl: c.node.acl}
+	n := notice{order: 2 * seq, typ: c.typ, zxid: c.zxid, group: c.group, path: c.path, acl: c.node.acl}
 	hit, used := onceData|persistent|recursive, onceData
 	if c.typ == NodeDeleted {
 		hit, used = anyMode, onceData|onceChildren

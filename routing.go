@@ -228,3 +228,40 @@ func (c *Coordinator) serverHere(path string) *group {
 	}
 	return c.root
 }
+
+// reach waits until this member is at least at p, in all groups that it names, at most for
+// a barrier: if it is behind even then, nobody has been there. What was unmounted since is
+// the root group's.
+func (c *Coordinator) reach(ctx context.Context, p Position) (places, error) {
+	at, err := p.placesIn(c.root.state())
+	if errors.Is(err, ErrInvalidPosition) && c.root.barrier(ctx) == nil {
+		at, err = p.placesIn(c.root.state()) // a mount may be news here
+	}
+	for _, part := range at {
+		g := c.root
+		if part.group != g.id && err == nil {
+			g, err = c.running(ctx, part.group)
+		}
+		if errors.Is(err, errUnmounted) {
+			err = nil
+			continue
+		}
+		if err == nil {
+			err = g.reach(ctx, part)
+		}
+	}
+	return at, err
+}
+
+// awaitMounts waits until the groups of the mounts that a watch is told of run here.
+func (c *Coordinator) awaitMounts(ctx context.Context, path string, mode WatchMode) error {
+	for m := range c.root.state().mounts.all() {
+		if m.phase != mountServed || !concerns(path, mode, m.path) {
+			continue
+		}
+		if _, err := c.running(ctx, m.group); err != nil && !errors.Is(err, errUnmounted) {
+			return err
+		}
+	}
+	return nil
+}

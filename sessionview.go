@@ -27,7 +27,7 @@ func (v *View) Sessions() iter.Seq[SessionInfo] {
 		for s := range v.s.sessions.byID.all() {
 			if !yield(SessionInfo{
 				ID: s.id, Timeout: time.Duration(s.timeoutMS) * time.Millisecond, External: s.identities != nil,
-				Ephemerals: int(v.s.sessions.ephemeralCount(s.id)),
+				Ephemerals: v.ephemeralsOf(s.id),
 			}) {
 				return
 			}
@@ -35,16 +35,25 @@ func (v *View) Sessions() iter.Seq[SessionInfo] {
 	}
 }
 
+func (v *View) ephemeralsOf(id SessionID) (n int) {
+	for s := range v.states() {
+		n += int(s.sessions.ephemeralCount(id))
+	}
+	return n
+}
+
 // EphemeralsOf yields the paths of the ephemeral znodes of a session, in the order of the
-// tree, to the ensemble's own code as [View.Sessions] does.
+// tree but those of mounts last, to the ensemble's own code as [View.Sessions] does.
 func (v *View) EphemeralsOf(id SessionID) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if v.identities != nil {
 			return
 		}
-		for k := range v.s.sessions.ephemeralsOf(id) {
-			if !yield(k.path()) {
-				return
+		for s := range v.states() {
+			for k := range s.sessions.ephemeralsOf(id) {
+				if !yield(k.path()) {
+					return
+				}
 			}
 		}
 	}
@@ -56,5 +65,9 @@ func (v *View) EphemeralCount() int {
 	if v.identities != nil {
 		return 0
 	}
-	return v.s.sessions.ephemerals.len()
+	n := 0
+	for s := range v.states() {
+		n += s.sessions.ephemerals.len()
+	}
+	return n
 }

@@ -95,10 +95,11 @@ type Watch struct {
 	sibling, siblingBack *Watch // guarded by hub.mu; the list of its context
 	start                uint64 // guarded by hub.mu; changes before it are none of its business
 
-	seq uint64 // where to read on in the history until it has joined; owned by the reader
+	seq  uint64 // where to read on in the history until it has joined; owned by the reader
+	from *start // until then, if it did not start at what was published; owned by the reader
 
 	mu      sync.Mutex
-	initial *state        // guarded by mu; the state to tell first; nil once the reader is at it
+	initial *View         // guarded by mu; the state to tell first; nil once the reader is at it
 	queued  []change      // guarded by mu
 	bytes   int           // guarded by mu; of queued, as the history counts them
 	ready   int           // guarded by mu; how many of queued may be handed out
@@ -106,7 +107,7 @@ type Watch struct {
 	marked  bool          // guarded by mu; a progress mark is due
 	telling bool          // guarded by mu; not all of initial has been told
 	unseen  bool          // guarded by mu; the reader has passed what it may not be told
-	at      groupPosition // guarded by mu; up to where the reader was told
+	at      places        // guarded by mu; up to where the reader was told, in each group that serves some of it
 	err     error         // guarded by mu; why it ended, set once
 	more    chan struct{} // guarded by mu; holds 1: there is something to take; nil until the reader waits
 	pump    *watchPump    // guarded by mu; nil until C is called
@@ -139,7 +140,7 @@ func (w *Watch) positionLocked() Position {
 	if w.telling {
 		return Position{}
 	}
-	return positionOf(w.hub.g.state(), w.at)
+	return positionOf(w.hub.g.state(), w.at...)
 }
 
 // offer queues a change if it lies behind the start of the watch and is of a type
@@ -154,7 +155,7 @@ func (w *Watch) offer(c *change, seq uint64, woken []*Watch) []*Watch {
 		return woken
 	}
 	cfg := &w.s.c.cfg
-	if n := len(w.queued); (n >= cfg.WatchBuffer || w.bytes >= cfg.HistoryBytes) && w.queued[n-1].zxid != c.zxid {
+	if n := len(w.queued); (n >= cfg.WatchBuffer || w.bytes >= cfg.HistoryBytes) && !w.queued[n-1].sameWrite(c) {
 		w.full = true
 		return append(woken, w)
 	}
@@ -183,23 +184,27 @@ func (w *Watch) release() (ended bool) {
 	w.ready = len(w.queued)
 	ended = w.full && w.err == nil
 	if ended {
-		last := w.at
-		if n := len(w.queued); n > 0 {
-			last.zxid, last.events = w.queued[n-1].zxid, allEvents
-		}
-		w.err = &OverrunError{Position: positionOf(w.hub.g.state(), last)}
+		w.err = &OverrunError{Position: positionOf(w.hub.g.state(), w.at.behind(w.queued)...)}
 	}
 	w.signalLocked()
 	return ended
 }
 
-// mark has the reader told that it was given everything up to z.
-func (w *Watch) mark(z ZXID) {
+// mark has the reader told that it was given everything up to told.
+func (w *Watch) mark(told places) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.queued) == 0 && (w.at.zxid < z || w.unseen && w.at.zxid == z) {
-		w.at.zxid, w.at.events = z, allEvents
-		w.marked, w.unseen = true, false
+	if len(w.queued) > 0 {
+		return
+	}
+	at := w.at
+	for _, was := range w.at {
+		if now, ok := told.in(was.group); ok && now.zxid >= was.zxid {
+			at = at.with(now)
+		}
+	}
+	if w.unseen || !slices.Equal(at, w.at) {
+		w.at, w.marked, w.unseen = at, true, false
 		w.signalLocked()
 	}
 }
@@ -251,10 +256,7 @@ func (w *Watch) take() (change, error) {
 			w.queued = w.queued[1:]
 			w.ready--
 			w.bytes -= c.size()
-			w.at.zxid, w.at.events = c.zxid, c.index+1
-			if w.ready == 0 || w.queued[0].zxid != c.zxid {
-				w.at.events = allEvents
-			}
+			w.tellLocked(&c, w.ready == 0 || !w.queued[0].sameWrite(&c))
 			if len(w.queued) == 0 {
 				w.queued = nil
 			}
@@ -262,7 +264,7 @@ func (w *Watch) take() (change, error) {
 			return c, nil
 		case w.marked:
 			w.marked = false
-			z := w.at.zxid
+			z := w.at.latest()
 			w.mu.Unlock()
 			return change{typ: Progress, zxid: z, last: true}, nil
 		case w.err != nil:
@@ -294,7 +296,7 @@ func (w *Watch) Events() iter.Seq2[Event, error] {
 // deliver tells everything, first the state, then what is in the history, then
 // what comes. It returns nil when yield wants no more.
 func (w *Watch) deliver(yield func(Event) bool) error {
-	if s := w.takeInitial(); s != nil && !w.tellInitial(s, yield) {
+	if v := w.takeInitial(); v != nil && !w.tellInitial(v, yield) {
 		return nil
 	}
 	if more, err := w.tellHistory(yield); !more || err != nil {
@@ -323,12 +325,12 @@ func (w *Watch) passUnseen() {
 }
 
 // takeInitial returns the state that is yet to be told, if any, and lets go of it.
-func (w *Watch) takeInitial() *state {
+func (w *Watch) takeInitial() *View {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.initial
+	v := w.initial
 	w.initial = nil
-	return s
+	return v
 }
 
 // tellInitial yields the znodes that exist at the start, and then, to a reader that
@@ -337,10 +339,10 @@ func (w *Watch) takeInitial() *state {
 //
 // Only the last of it has a Position: who went on from an earlier one would never be
 // told the rest.
-func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
-	at := positionOf(s, groupPosition{w.hub.g.id, s.zxid, allEvents})
+func (w *Watch) tellInitial(v *View, yield func(Event) bool) (more bool) {
+	at := w.startPosition()
 	var last Event // not yielded yet
-	for path, n := range s.initial(w.path, w.mode, w.s.ids()) {
+	for path, n := range v.initial(w.path, w.mode, w.s.ids()) {
 		if w.hasEnded() {
 			return true // take tells why
 		}
@@ -362,7 +364,14 @@ func (w *Watch) tellInitial(s *state, yield func(Event) bool) (more bool) {
 	if last.Initial && !yield(last) {
 		return false
 	}
-	return !w.progress || w.hasEnded() || yield(Event{Type: Progress, ZXID: s.zxid, Position: at})
+	return !w.progress || w.hasEnded() || yield(Event{Type: Progress, ZXID: v.ZXID(), Position: at})
+}
+
+// startPosition returns the place behind the state that is told first.
+func (w *Watch) startPosition() Position {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return positionOf(w.hub.g.state(), w.at...)
 }
 
 // toldInitial takes note that the state is told but for one event, which may have to
@@ -380,52 +389,26 @@ func (w *Watch) toldInitial(at Position, more bool) bool {
 	return true
 }
 
-// initial yields what a watch tells first: the znodes that it is about and that its
-// reader may read, parents before children.
-func (s *state) initial(path string, mode WatchMode, identities []ID) iter.Seq2[string, *znode] {
-	return func(yield func(string, *znode) bool) {
-		n, code := s.readable(path, identities)
-		if code != codeOK || mode != Children && !yield(path, n) || mode == Node {
-			return
-		}
-		k, _ := keyOf(path)
-		if mode == Children {
-			for name, n := range s.tree.childrenAfter(k, "") {
-				if s.permits(n.acl, identities, PermRead) && !yield(joinPath(path, name), n) {
-					return
-				}
-			}
-			return
-		}
-		for k, n := range s.tree.descendants(k) {
-			if s.permits(n.acl, identities, PermRead) && !yield(k.path(), n) {
-				return
-			}
-		}
-	}
-}
-
 // tellHistory reads the history until w is level with the hub and joined it.
 func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 	var buf []change
 	for !w.hub.join(w, w.seq) {
-		p := w.hub.g.pub.Load()
-		changes, ok := w.hub.history.read(w.seq, p.seq, buf[:0])
+		end, _ := w.hub.history.now()
+		changes, ok := w.hub.history.read(w.seq, end, buf[:0])
 		if !ok {
-			err := w.hub.compacted()
-			w.end(err)
-			w.hub.remove(w)
-			return false, err
+			return false, w.loses()
 		}
 		for i := range changes {
 			c := &changes[i]
 			if w.hasEnded() {
 				return true, nil // take tells why
 			}
-			if !w.concerns(c) {
+			if c.typ == changesLost && w.touches(c.path) {
+				return false, w.loses()
+			}
+			if !w.concerns(c) || !w.pass(c, i+1 == len(changes) || !changes[i+1].sameWrite(c)) {
 				continue
 			}
-			w.passed(c, i+1 == len(changes) || changes[i+1].zxid != c.zxid)
 			ev, visible := w.event(c)
 			if visible && !yield(ev) {
 				return false, nil
@@ -437,24 +420,69 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 		w.seq += uint64(len(changes))
 		buf = changes
 	}
+	w.from = nil
 	return true, nil
 }
 
 func (w *Watch) hasEnded() bool { return w.Err() != nil }
 
-// passed takes note that the reader is told c.
-func (w *Watch) passed(c *change, whole bool) {
+// loses ends w, because what it would have to tell is not known here any more.
+func (w *Watch) loses() error {
+	err := w.hub.compacted()
+	w.end(err)
+	w.hub.remove(w)
+	return err
+}
+
+// pass takes note that the reader is told c, unless it was before.
+func (w *Watch) pass(c *change, whole bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.at.zxid, w.at.events = c.zxid, c.index+1
-	if whole {
-		w.at.events = allEvents
+	if w.from != nil && !w.from.before(c) {
+		return false
 	}
+	w.tellLocked(c, whole)
+	return true
+}
+
+// tellLocked takes note that the reader is told c, and of its write whether all that
+// concerns it.
+func (w *Watch) tellLocked(c *change, all bool) {
+	at := groupPosition{c.group, c.zxid, c.index + 1}
+	if all {
+		at.events = allEvents
+	}
+	w.at = w.at.with(at)
+}
+
+// positionBehind returns the Position of the event of c, which the reader is told now.
+func (w *Watch) positionBehind(c *change) Position {
+	w.mu.Lock()
+	at := w.at
+	w.mu.Unlock()
+	if c.typ != Progress {
+		at = at.with(c.behind())
+	}
+	return positionOf(w.hub.g.state(), at...)
+}
+
+// touches reports whether w is told of anything that is at or below path.
+func (w *Watch) touches(path string) bool { return concerns(w.path, w.mode, path) }
+
+// concerns reports whether a watch of a mode on path is told of anything that the group of
+// a mount at mountPoint serves.
+func concerns(path string, mode WatchMode, mountPoint string) bool {
+	for _, top := range []string{mountPoint, quotaPlace(mountPoint)} {
+		if inSubtree(top, path) || mode == Subtree && inSubtree(path, top) {
+			return true
+		}
+	}
+	return false
 }
 
 // concerns reports whether a change is one that the hub would offer to w.
 func (w *Watch) concerns(c *change) bool {
-	if !w.wants(c) {
+	if c.typ == changesLost || !w.wants(c) {
 		return false
 	}
 	switch w.mode {
@@ -479,8 +507,7 @@ func inSubtree(root, path string) bool {
 // event makes the reader's own event of a change. It is not visible if the reader
 // was not allowed to read the znode then, or is not now.
 func (w *Watch) event(c *change) (ev Event, visible bool) {
-	s := w.hub.g.state()
-	ev = Event{Type: c.typ, Path: c.path, ZXID: c.zxid, Position: positionOf(s, c.behind(w.hub.g.id))}
+	ev = Event{Type: c.typ, Path: c.path, ZXID: c.zxid, Position: w.positionBehind(c)}
 	if c.typ == Progress {
 		return ev, true
 	}
@@ -502,7 +529,7 @@ func (w *Watch) event(c *change) (ev Event, visible bool) {
 // is judged by the ACL that it had last, so that deleting it does not open what was
 // closed before.
 func (h *hub) tells(path string, then *aclEntry, identities []ID) bool {
-	s := h.g.state()
+	s := h.stateOf(path)
 	if !s.permits(then, identities, PermRead) {
 		return false
 	}
@@ -573,20 +600,19 @@ func (w *Watch) Close() {
 }
 
 // watch opens a watch in the group.
-// waiting bounds the opening alone.
-func (g *group) watch(ctx, waiting context.Context, s *Session, path string, mode WatchMode, o watchOptions) (*Watch, error) {
+func (g *group) watch(ctx context.Context, s *Session, path string, mode WatchMode, o watchOptions) (*Watch, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
 	w := &Watch{
 		path: path, mode: mode, data: o.data, progress: o.progress, types: o.types,
-		s: s, hub: &g.hub, ctx: ctx, at: groupPosition{group: g.id},
+		s: s, hub: g.hub, ctx: ctx,
 	}
 	var err error
 	if o.from != nil {
-		err = w.startFrom(waiting, *o.from)
+		err = w.startFrom(o.at)
 	} else {
-		err = w.startNow(o.initial)
+		err = w.startNow(o.view)
 	}
 	if err != nil {
 		return nil, err
@@ -594,51 +620,78 @@ func (g *group) watch(ctx, waiting context.Context, s *Session, path string, mod
 	return w, nil
 }
 
-// startNow starts w at the published state. With the state to be told first it
+// startNow starts w at what is published; or at v, to be told first: then it
 // joins the hub when the reader is through with that, and not before, so that a
 // long walk needs no queue.
-func (w *Watch) startNow(withInitial bool) error {
+func (w *Watch) startNow(v *View) error {
 	if err := w.hub.admit(w); err != nil {
 		return err
 	}
+	if v != nil {
+		return w.startWith(v)
+	}
 	for {
-		p := w.hub.g.pub.Load()
-		w.seq = p.seq
-		w.at.zxid, w.at.events = p.state.zxid, allEvents
-		if withInitial {
-			w.startWith(p.state)
-			return nil
-		}
-		if w.hub.join(w, p.seq) {
+		seq, told := w.hub.history.now()
+		w.seq, w.at = seq, w.concerned(told)
+		if w.hub.join(w, seq) {
 			return nil
 		}
 	}
 }
 
-// startWith has a state told first, unless w has ended already.
-func (w *Watch) startWith(s *state) {
+// startWith has what v shows told first, unless w has ended already.
+func (w *Watch) startWith(v *View) error {
+	from, ok := w.hub.history.seek(w.concerned(v.places()))
+	if !ok {
+		return w.loses() // by a snapshot, a moment ago
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.seq, w.at, w.from = from.seq, from.at, &from
 	if w.err == nil {
-		w.initial, w.telling = s, true
+		w.initial, w.telling = v, true
 	}
+	return nil
 }
 
-// startFrom starts w in the past.
-func (w *Watch) startFrom(ctx context.Context, from Position) error {
-	g := w.hub.g
-	at, err := from.in(g.state())
-	if err != nil {
-		return err
+// concerned returns of places those in groups that serve something w is told of.
+func (w *Watch) concerned(at places) places {
+	if len(at) <= 1 {
+		return at
 	}
-	if err := g.reach(ctx, at); err != nil {
-		return err
+	root := w.hub.g
+	out := at[:0:0]
+	for _, p := range at {
+		if p.group == root.id {
+			out = append(out, p)
+		}
 	}
-	seq, ok := g.hub.history.seek(at)
+	for m := range root.state().mounts.all() {
+		if p, ok := at.in(m.group); ok && w.touches(m.path) {
+			out = out.with(p)
+		}
+	}
+	return out
+}
+
+// startFrom starts w in the past. Groups that from does not name begin where they are
+// mounted.
+func (w *Watch) startFrom(from places) error {
+	root := w.hub.g
+	at := from
+	if _, ok := at.in(root.id); !ok {
+		at = at.with(groupPosition{group: root.id})
+	}
+	for m := range root.state().mounts.all() {
+		if _, named := at.in(m.group); !named && m.phase == mountServed && w.touches(m.path) {
+			at = at.with(whole(m.group, m.sealed))
+		}
+	}
+	start, ok := w.hub.history.seek(at)
 	if !ok {
-		return g.hub.compacted()
+		return w.hub.compacted()
 	}
-	w.seq, w.at = seq, at
+	w.seq, w.at, w.from = start.seq, start.at, &start
 	return w.hub.admit(w)
 }
 
@@ -662,6 +715,8 @@ type watchOptions struct {
 	data, initial, progress bool
 	types                   uint16
 	from                    *Position
+	at                      places // of from
+	view                    *View  // to be told first, if initial is set
 	unknown                 []EventType
 }
 

@@ -44,9 +44,10 @@ type WatchSet struct {
 	queued  []notice // guarded by mu; in order
 	ready   int      // guarded by mu; how many of queued may be handed out: whole writes
 	lasting int      // guarded by mu; how many of queued come from lasting registrations
+	mixed   bool     // guarded by mu; notices of several groups were queued together
 	full    bool     // guarded by mu; one of those did not fit
-	kept    ZXID     // guarded by mu; if it is full: everything up to here was queued
-	taken   ZXID     // guarded by mu; of the last one that was handed out
+	kept    places   // guarded by mu; if it is full: everything up to here was queued
+	taken   places   // guarded by mu; of the last that were handed out
 	err     error    // guarded by mu; why it ended, set once
 }
 
@@ -68,7 +69,7 @@ func (s *Session) NewWatchSet(ctx context.Context) (*WatchSet, error) {
 	if err == nil {
 		err = g.awaitJoined(waiting)
 	}
-	ws := &WatchSet{s: s, hub: &g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+	ws := &WatchSet{s: s, hub: g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
 	if err == nil {
 		err = g.hub.admitSet(ws)
 	}
@@ -109,10 +110,11 @@ func (ws *WatchSet) add(v *View, rs []Registration) error {
 	}
 	h := ws.hub
 	h.flush() // what v shows has been told to the set, and is none of rs's business
-	seq, ok := h.history.seek(groupPosition{h.g.id, v.s.zxid, allEvents})
+	from, ok := h.history.seek(v.places())
 	if !ok {
 		return h.compacted()
 	}
+	seq := from.seq
 	late := newLateRegistrations(ws, rs)
 	var buf []change
 	for {
@@ -125,7 +127,12 @@ func (ws *WatchSet) add(v *View, rs []Registration) error {
 			return h.compacted()
 		}
 		for i := range buf {
-			late.offer(&buf[i], seq+uint64(i))
+			switch c := &buf[i]; {
+			case c.typ == changesLost && late.touches(c.path):
+				return h.compacted()
+			case from.before(c):
+				late.offer(c, seq+uint64(i))
+			}
 		}
 		seq += uint64(len(buf))
 	}
@@ -143,10 +150,29 @@ func (ws *WatchSet) suits(v *View) error {
 	if v.s.zxid > now.zxid {
 		return fmt.Errorf("%w: the view is at %v, this member at %v", ErrBadArguments, v.s.zxid, now.zxid)
 	}
-	if v.s.zxid < taken {
-		return fmt.Errorf("%w: the view is at %v, older than %v, which was taken", ErrBadArguments, v.s.zxid, taken)
+	for _, at := range v.places() {
+		if was, ok := taken.in(at.group); ok && at.zxid < was.zxid {
+			return fmt.Errorf("%w: the view is at %v, older than %v, which was taken", ErrBadArguments, at.zxid, was.zxid)
+		}
 	}
 	return nil
+}
+
+// touchesLocked reports whether a registration of the set is told of anything that is at or
+// below path.
+func (ws *WatchSet) touchesLocked(path string) bool { return touching(ws.regs, path) }
+
+func touching(regs map[string]*registration, path string) bool {
+	for at, r := range regs {
+		mode := Node
+		if r.modes&recursive != 0 {
+			mode = Subtree
+		}
+		if concerns(at, mode, path) {
+			return true
+		}
+	}
+	return false
 }
 
 // lateRegistrations are registrations that are not in the hub's table yet, because
@@ -168,6 +194,8 @@ func newLateRegistrations(ws *WatchSet, rs []Registration) *lateRegistrations {
 	}
 	return late
 }
+
+func (late *lateRegistrations) touches(path string) bool { return touching(late.table.byPath, path) }
 
 func (late *lateRegistrations) offer(c *change, seq uint64) {
 	tell := func(_ *registration, n notice) { late.missed = append(late.missed, n) }
@@ -214,46 +242,76 @@ func (ws *WatchSet) Changed() <-chan struct{} { return ws.changed }
 
 // Take hands out the notifications of all writes up to upTo, in the order of the
 // changes; those of one change of a znode come before that of its parent's children.
-// If upTo is the zxid of a View of this member, or of a write that it has
-// acknowledged, none is missing: they are what a client must learn before it may
-// learn of the view or the write. The largest ZXID takes what there is.
+// If upTo is the zxid of a write that this member has acknowledged, none is missing:
+// they are what a client must learn before it may learn of the write; and so it is with
+// the zxid of a [View], if nothing is mounted. The largest ZXID takes what there is. The
+// order is one for each mount, see [Coordinator.Mount].
 //
 // It waits until this member's watches have been told what the member has applied,
 // which takes a moment. The events carry no data and no Position. There may be none,
 // because the session may not read what changed. Once the set has ended, Take returns
 // with the last of them what [WatchSet.Err] says: others up to upTo may be missing then.
 func (ws *WatchSet) Take(upTo ZXID) ([]Event, error) {
+	return ws.take(func(n *notice) bool { return n.zxid <= upTo })
+}
+
+// TakeShown is [WatchSet.Take] of all that v shows: what a client must learn before it may
+// learn of anything in v.
+func (ws *WatchSet) TakeShown(v *View) ([]Event, error) {
+	at := v.places()
+	return ws.take(func(n *notice) bool {
+		shown, ok := at.in(n.group)
+		return ok && n.zxid <= shown.zxid
+	})
+}
+
+func (ws *WatchSet) take(wanted func(*notice) bool) ([]Event, error) {
 	ws.hub.flush()
-	notices, err := ws.takeNotices(upTo)
+	notices, err := ws.takeNotices(wanted)
 	var events []Event
+	var told places
 	for i := range notices { // not under mu: the hub may want it
 		if n := &notices[i]; ws.hub.tells(n.path, n.acl, ws.s.ids()) {
 			events = append(events, Event{Type: n.typ, Path: n.path, ZXID: n.zxid})
+			if at, ok := told.in(n.group); !ok || at.zxid < n.zxid {
+				told = told.with(whole(n.group, n.zxid))
+			}
 		}
 	}
+	ws.tookUpTo(told)
 	clear(notices) // the queue may still share the array
-	if len(events) > 0 {
-		ws.mu.Lock()
-		ws.taken = events[len(events)-1].ZXID
-		ws.mu.Unlock()
-	}
 	return events, err
 }
 
-// takeNotices takes from the queue what belongs to writes up to upTo. If nothing more may
-// be handed out, it says why the set has ended: nobody knows what would come next.
-func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
+// tookUpTo takes note of what the reader was told.
+func (ws *WatchSet) tookUpTo(told places) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	n := sort.Search(ws.ready, func(i int) bool { return ws.queued[i].zxid > upTo })
+	for _, at := range told {
+		ws.taken = ws.taken.with(at)
+	}
+}
+
+// takeNotices takes from the queue what is wanted. If nothing more may be handed out, it
+// says why the set has ended: nobody knows what would come next.
+func (ws *WatchSet) takeNotices(wanted func(*notice) bool) ([]notice, error) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	n := 0
+	for n < ws.ready && wanted(&ws.queued[n]) {
+		n++
+	}
 	taken := ws.queued[:n:n]
+	ws.queued = ws.queued[n:]
+	ws.ready -= n
+	if ws.mixed { // what is wanted may stand behind what is not, and is of another group
+		taken = ws.pickLocked(slices.Clone(taken), wanted)
+	}
 	for i := range taken {
 		if !taken[i].once {
 			ws.lasting--
 		}
 	}
-	ws.ready -= n
-	ws.queued = ws.queued[n:]
 	if len(ws.queued) == 0 {
 		ws.queued = nil
 	}
@@ -261,6 +319,22 @@ func (ws *WatchSet) takeNotices(upTo ZXID) ([]notice, error) {
 		return taken, nil
 	}
 	return taken, ws.err
+}
+
+// pickLocked appends what is wanted of the notices that may be handed out, and takes it out
+// of the queue.
+func (ws *WatchSet) pickLocked(taken []notice, wanted func(*notice) bool) []notice {
+	var left []notice
+	for i := range ws.queued {
+		if n := &ws.queued[i]; i < ws.ready && wanted(n) {
+			taken = append(taken, *n)
+		} else {
+			left = append(left, *n)
+		}
+	}
+	ws.ready -= len(ws.queued) - len(left)
+	ws.queued = left
+	return taken
 }
 
 // Err says why the set has ended: ErrClosed after Close, an [*OverrunError], a
@@ -296,15 +370,28 @@ func (ws *WatchSet) offer(n notice) (first bool) {
 		ws.mergeLocked(&ws.queued[last], n)
 		return false
 	}
-	if !n.once && ws.lasting >= ws.s.c.cfg.WatchBuffer && ws.queued[last].zxid != n.zxid {
-		ws.full, ws.kept = true, ws.queued[last].zxid
+	if !n.once && ws.lasting >= ws.s.c.cfg.WatchBuffer && (ws.queued[last].zxid != n.zxid || ws.queued[last].group != n.group) {
+		ws.full, ws.kept = true, ws.keptLocked()
 		return last+1 == ws.ready
 	}
+	ws.mixed = ws.mixed || last >= 0 && ws.queued[last].group != n.group
 	ws.queued = append(ws.queued, n)
 	if !n.once {
 		ws.lasting++
 	}
 	return last+1 == ws.ready
+}
+
+// keptLocked returns up to where everything was queued. The hub is between two writes.
+func (ws *WatchSet) keptLocked() places {
+	kept := ws.hub.told
+	for i := range ws.queued {
+		n := &ws.queued[i]
+		if at, _ := kept.in(n.group); n.zxid > at.zxid {
+			kept = kept.with(whole(n.group, n.zxid))
+		}
+	}
+	return kept
 }
 
 // mergeLocked has a notice stand for another one of the same notification.
@@ -335,11 +422,13 @@ func (ws *WatchSet) insertMissed(missed []notice) {
 			ws.mergeLocked(&merged[last], n)
 			continue
 		}
+		ws.mixed = ws.mixed || len(merged) > 0 && merged[len(merged)-1].group != n.group
 		merged = append(merged, n)
 		if !n.once {
 			ws.lasting++
 		}
 	}
+	ws.mixed = ws.mixed || len(later) > 0 && later[0].group != missed[0].group
 	ws.queued = append(merged, later...)
 	ws.ready = len(ws.queued)
 	ws.signal()
@@ -354,7 +443,7 @@ func (ws *WatchSet) release() (ended bool) {
 	ended = ws.full && ws.err == nil
 	if ended {
 		// The reader may have taken the last of queued meanwhile.
-		ws.err = &OverrunError{Position: positionOf(ws.hub.g.state(), groupPosition{ws.hub.g.id, ws.kept, allEvents})}
+		ws.err = &OverrunError{Position: positionOf(ws.hub.g.state(), ws.kept...)}
 	}
 	ws.signal()
 	return ended

@@ -20,7 +20,7 @@ func newBareSet(t *testing.T, cfg Config) (*group, *WatchSet) {
 	cfg.HistoryEvents, cfg.HistoryBytes = 1000, 1<<20
 	g := newGroup(rootGroup, &cfg, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { g.cancel(ErrClosed) })
-	ws := &WatchSet{s: &Session{c: &Coordinator{cfg: cfg}}, hub: &g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
+	ws := &WatchSet{s: &Session{c: &Coordinator{cfg: cfg}}, hub: g.hub, regs: map[string]*registration{}, changed: make(chan struct{}, 1)}
 	if err := g.hub.admitSet(ws); err != nil {
 		t.Fatal(err)
 	}

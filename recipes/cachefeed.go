@@ -111,7 +111,7 @@ func (k *Cache[T]) keepUp(set *coord.WatchSet) error {
 			if err != nil {
 				return err
 			}
-			events, err := set.Take(v.ZXID()) // all that v shows and the cache does not
+			events, err := set.TakeShown(v) // all that v shows and the cache does not
 			if err != nil {
 				return err
 			}

@@ -173,10 +173,23 @@ func (b *backlog) viewOf(r *request, now func() (*coord.View, error)) (*coord.Vi
 	return r.view, nil
 }
 
+// underwayLocked returns a write before a place that is under way, or nil.
+func (b *backlog) underwayLocked(before int) *coord.Write {
+	for _, r := range b.all[:before] {
+		if w := r.write; w != nil && !isClosed(w.Done()) {
+			return w
+		}
+	}
+	return nil
+}
+
 // fixViews fixes what the requests at the end that are no writes are answered from: the
 // state behind the last write before them. It is called before another write is begun
 // (C1). If wait is not nil, that has to be awaited, and fixViews called again.
-func (b *backlog) fixViews(now func() (*coord.View, error)) (wait <-chan struct{}, err error) {
+//
+// Where there are mounts, the writes before them may be of several groups, of which a
+// write keeps but its own: all of them are awaited then.
+func (b *backlog) fixViews(now func() (*coord.View, error), mounted func() bool) (wait <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	from := len(b.all)
@@ -186,6 +199,11 @@ func (b *backlog) fixViews(now func() (*coord.View, error)) (wait <-chan struct{
 	reads := b.all[from:]
 	if len(reads) == 0 {
 		return nil, nil
+	}
+	if mounted() {
+		if w := b.underwayLocked(from); w != nil {
+			return w.Done(), nil
+		}
 	}
 	var behind *coord.Write
 	if from > 0 {

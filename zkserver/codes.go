@@ -33,19 +33,22 @@ var codes = map[coord.Code]jute.Code{
 	coord.ErrNotANumber:    jute.BadArguments,
 	coord.ErrOverflow:      jute.BadArguments,
 	coord.ErrNoSpace:       jute.QuotaExceeded,
-	coord.ErrWrongGroup:    jute.SystemError,
+	coord.ErrWrongGroup:    jute.SystemError, // never told, see codeOf
+	coord.ErrCrossMount:    jute.BadArguments,
+	coord.ErrMounted:       jute.NotEmpty,
 	coord.ErrNoUser:        jute.SystemError,
 	coord.ErrLimitExceeded: jute.QuotaExceeded,
 }
 
 // codeOf returns what a client is told of an error, or ok as false if it cannot be told
-// because the session has ended, this member cannot serve, or nobody knows what became of
-// a write: its connection is closed then (C3).
+// because the session has ended, this member cannot serve, the znode of a write was on its
+// way to or from a mount, or nobody knows what became of a write: its connection is closed
+// then (C3).
 func codeOf(err error) (code jute.Code, ok bool) {
 	if err == nil {
 		return jute.OK, true
 	}
-	if errors.Is(err, coord.ErrUnknownOutcome) || errors.Is(err, coord.ErrSessionExpired) || errors.Is(err, coord.ErrSessionMoved) {
+	if errors.Is(err, coord.ErrWrongGroup) || errors.Is(err, coord.ErrUnknownOutcome) || errors.Is(err, coord.ErrSessionExpired) || errors.Is(err, coord.ErrSessionMoved) {
 		return 0, false
 	}
 	if errors.Is(err, coord.ErrTooManyWatches) {

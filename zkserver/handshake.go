@@ -131,6 +131,10 @@ func (c *conn) connect(ctx context.Context, req *jute.ConnectRequest) error {
 // servingCheckEvery is how often a handshake that waits looks whether that is worth it.
 const servingCheckEvery = 100 * time.Millisecond
 
+// keepUpTries is how many times, servingCheckEvery apart, a handshake looks whether groups in
+// which nothing happens have followed the others.
+const keepUpTries = 30
+
 // whileServing returns a context that ends with ctx, or when the member loses its quorum:
 // a client that waits for a session finds another server then, or comes back.
 func (s *Server) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -162,6 +166,16 @@ func (c *conn) reach(ctx context.Context, lastSeen int64) error {
 	v, err := c.s.c.View(ctx, how...)
 	if err == nil && lastSeen > int64(v.ZXID()) && !c.readOnly {
 		v, err = c.s.c.View(ctx, coord.Linearizable())
+	}
+	// The least zxid of all groups is what counts, and a group where nothing happens, or
+	// that is new, follows the others by the touches of members.
+	for i := 0; i < keepUpTries && err == nil && lastSeen > int64(v.ZXID()) && !c.readOnly && c.s.mounted(); i++ {
+		select {
+		case <-time.After(servingCheckEvery):
+			v, err = c.s.c.View(ctx)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	}
 	if err != nil {
 		return err

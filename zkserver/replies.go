@@ -38,19 +38,40 @@ func (c *conn) answer(r *request) error {
 	case v == nil:
 		return errViewLost
 	case r.code != jute.OK:
-		return c.send(r.xid, v.ZXID(), r.code, nil)
+		return c.sendFrom(v, r.xid, r.code, nil)
 	}
 	return c.answerFrom(v, r)
 }
 
-// send tells notifications up to zxid and then an answer.
-func (c *conn) send(xid int32, zxid coord.ZXID, code jute.Code, body jute.Record) error {
+// sendFrom tells the notifications of what v shows, and then an answer from it.
+func (c *conn) sendFrom(v *coord.View, xid int32, code jute.Code, body jute.Record) error {
 	if code != jute.OK {
 		body = nil
 	}
-	err := c.notify(zxid)
+	err := c.notifyShown(v)
 	if err == nil {
-		c.reply(xid, int64(zxid), code, body)
+		c.reply(xid, int64(v.ZXID()), code, body)
+	}
+	return err
+}
+
+// sendWrite tells the notifications up to a write, and then its answer. The client takes the
+// zxid of the answer for what it has seen of everything, so if there are mounts it is not
+// that of the write, which is of one group, but the least of all.
+func (c *conn) sendWrite(r *request, code jute.Code, body jute.Record) error {
+	if code != jute.OK {
+		body = nil
+	}
+	seen := r.write.ZXID()
+	err := c.notify(seen)
+	if err == nil && c.s.mounted() {
+		var v *coord.View
+		if v, err = c.now(); err == nil {
+			seen = min(seen, v.ZXID())
+		}
+	}
+	if err == nil {
+		c.reply(r.xid, int64(seen), code, body)
 	}
 	return err
 }
@@ -69,7 +90,7 @@ func (c *conn) answerWrite(r *request) error {
 	if code == jute.OK {
 		body = resultOf(r.op, results[0])
 	}
-	return c.send(r.xid, r.write.ZXID(), code, body)
+	return c.sendWrite(r, code, body)
 }
 
 // resultOf returns the answer to an operation that succeeded.
@@ -94,13 +115,13 @@ func (c *conn) answerMulti(r *request, results []coord.OpResult, err error) erro
 		if !ok {
 			return err
 		}
-		return c.send(r.xid, r.write.ZXID(), code, succeeded(r.body.(*jute.MultiRequest), results))
+		return c.sendWrite(r, code, succeeded(r.body.(*jute.MultiRequest), results))
 	}
 	resp, err := c.failedMulti(r, failed)
 	if err != nil {
 		return err
 	}
-	return c.send(r.xid, r.write.ZXID(), jute.OK, resp)
+	return c.sendWrite(r, jute.OK, resp)
 }
 
 func succeeded(req *jute.MultiRequest, results []coord.OpResult) *jute.MultiResponse {
@@ -156,7 +177,7 @@ func (c *conn) answerClose(r *request) error {
 	if err != nil {
 		return err
 	}
-	return c.send(r.xid, v.ZXID(), jute.OK, nil)
+	return c.sendFrom(v, r.xid, jute.OK, nil)
 }
 
 // answerFrom answers what changes nothing from a view.
@@ -166,14 +187,14 @@ func (c *conn) answerFrom(v *coord.View, r *request) error {
 		return c.answerRead(v, r, req)
 	case *jute.PathRequest:
 		body, code := readPath(v, r.op, req.Path)
-		return c.send(r.xid, v.ZXID(), code, body)
+		return c.sendFrom(v, r.xid, code, body)
 	case *jute.PrefixRequest:
-		return c.send(r.xid, v.ZXID(), jute.OK, &jute.StringsResponse{Strings: ephemerals(v, req.Prefix)})
+		return c.sendFrom(v, r.xid, jute.OK, &jute.StringsResponse{Strings: ephemerals(v, req.Prefix)})
 	case *jute.SyncRecord:
-		return c.send(r.xid, v.ZXID(), jute.OK, req)
+		return c.sendFrom(v, r.xid, jute.OK, req)
 	case *jute.MultiRequest:
 		body, code := multiRead(v, req, c.s.o.MaxOutstandingBytes)
-		return c.send(r.xid, v.ZXID(), code, body)
+		return c.sendFrom(v, r.xid, code, body)
 	case *jute.WatchRequest:
 		return c.answerWatch(v, r, req)
 	case *jute.CheckWatchesRequest:
@@ -184,9 +205,9 @@ func (c *conn) answerFrom(v *coord.View, r *request) error {
 		return c.setWatches(v, r.xid, req)
 	}
 	if r.op == jute.OpWhoAmI {
-		return c.send(r.xid, v.ZXID(), jute.OK, c.whoAmI())
+		return c.sendFrom(v, r.xid, jute.OK, c.whoAmI())
 	}
-	return c.send(jute.XidPing, v.ZXID(), jute.OK, nil)
+	return c.sendFrom(v, jute.XidPing, jute.OK, nil)
 }
 
 // vouch returns nil while the ensemble will let the session live for two thirds of its
@@ -221,7 +242,7 @@ func readCode(err error) jute.Code {
 // answerRead answers the reads that can set a watch, and sets it.
 func (c *conn) answerRead(v *coord.View, r *request, req *jute.ReadRequest) error {
 	if r.op == jute.OpExists && strings.Contains(req.Path, "\x00") {
-		return c.send(r.xid, v.ZXID(), jute.BadArguments, nil)
+		return c.sendFrom(v, r.xid, jute.BadArguments, nil)
 	}
 	body, code := read(v, r.op, req.Path)
 	if req.Watch && (code == jute.OK || code == jute.NoNode && r.op == jute.OpExists) {
@@ -237,7 +258,7 @@ func (c *conn) answerRead(v *coord.View, r *request, req *jute.ReadRequest) erro
 			code = refused
 		}
 	}
-	return c.send(r.xid, v.ZXID(), code, body)
+	return c.sendFrom(v, r.xid, code, body)
 }
 
 // read answers exists, getData, getChildren and getChildren2.

@@ -103,7 +103,7 @@ func (c *conn) begin(r *request) error {
 // beginWrite begins a write behind what waits.
 func (c *conn) beginWrite(r *request, begin func() (*coord.Write, error)) error {
 	for {
-		wait, err := c.backlog.fixViews(c.now)
+		wait, err := c.backlog.fixViews(c.now, c.s.mounted)
 		if err != nil {
 			return err
 		}

@@ -106,6 +106,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return fmt.Errorf("zkserver: accept on %v: %w", ln.Addr(), err)
 }
 
+// mounted reports whether the ensemble has mounts.
+func (s *Server) mounted() bool { return len(s.c.Mounts()) > 0 }
+
 func (s *Server) ended() error {
 	if err := context.Cause(s.ctx); err != nil && !errors.Is(err, ErrServerClosed) {
 		return fmt.Errorf("zkserver: %w", err)

@@ -23,6 +23,10 @@ func (c *conn) notify(upTo coord.ZXID) error {
 		return nil
 	}
 	events, err := c.watches.Take(upTo)
+	return c.notifyOf(events, err)
+}
+
+func (c *conn) notifyOf(events []coord.Event, err error) error {
 	for _, ev := range events {
 		c.notification(ev.Type, ev.Path, int64(ev.ZXID))
 	}
@@ -30,6 +34,15 @@ func (c *conn) notify(upTo coord.ZXID) error {
 		return errors.Join(err, c.flush())
 	}
 	return nil
+}
+
+// notifyShown tells the client what it has to learn before anything that v shows.
+func (c *conn) notifyShown(v *coord.View) error {
+	if c.watches == nil {
+		return nil
+	}
+	events, err := c.watches.TakeShown(v)
+	return c.notifyOf(events, err)
 }
 
 // notifyIdle tells notifications while no request waits. If one does they go with its
@@ -44,7 +57,7 @@ func (c *conn) notifyIdle() error {
 	if err != nil || v == nil {
 		return err
 	}
-	return c.notify(v.ZXID())
+	return c.notifyShown(v)
 }
 
 func (c *conn) notification(t coord.EventType, path string, zxid int64) {
@@ -94,17 +107,17 @@ func (c *conn) answerWatch(v *coord.View, r *request, req *jute.WatchRequest) er
 		}
 		t, ok := types[req.Type]
 		if !ok {
-			return c.send(r.xid, v.ZXID(), jute.MarshallingError, nil)
+			return c.sendFrom(v, r.xid, jute.MarshallingError, nil)
 		}
 		code, err := c.watch(v, coord.Registration{Path: req.Path, Type: t})
 		if err != nil {
 			return err
 		}
-		return c.send(r.xid, v.ZXID(), code, &jute.IntResponse{})
+		return c.sendFrom(v, r.xid, code, &jute.IntResponse{})
 	}
 	t := coord.WatcherType(req.Type)
 	if t < coord.ChildrenWatcher || t > coord.PersistentRecursiveWatcher {
-		return c.send(r.xid, v.ZXID(), jute.MarshallingError, nil)
+		return c.sendFrom(v, r.xid, jute.MarshallingError, nil)
 	}
 	found := false
 	switch {
@@ -120,7 +133,7 @@ func (c *conn) answerWatch(v *coord.View, r *request, req *jute.WatchRequest) er
 	if !found {
 		code = jute.NoWatcher
 	}
-	return c.send(r.xid, v.ZXID(), code, nil)
+	return c.sendFrom(v, r.xid, code, nil)
 }
 
 // removeNowhere removes watches on the empty path, and reports whether there was one.
@@ -157,13 +170,13 @@ func (c *conn) setWatches(v *coord.View, xid int32, req *jute.SetWatches2Request
 	if err != nil {
 		return err
 	}
-	if err := c.notify(v.ZXID()); err != nil {
+	if err := c.notifyShown(v); err != nil {
 		return err
 	}
 	for _, ev := range missed.events {
 		c.notification(ev.Type, ev.Path, -1)
 	}
-	return c.send(xid, v.ZXID(), code, nil)
+	return c.sendFrom(v, xid, code, nil)
 }
 
 // missedEvents are what a client has missed while it was away, and what is left to be
