@@ -21,7 +21,7 @@ type request struct {
 	write   *coord.Write // of what changes the tree
 	fault   jute.Code    // of the operation faultAt of a multi, for which another stands in that fails
 	faultAt int
-	sync    *barrier // of a sync
+	sync    *barrier // of a sync and a reconfig
 
 	// What a request that is no write is answered from. Guarded by backlog.mu.
 	fixed  bool
@@ -29,10 +29,14 @@ type request struct {
 	behind *coord.Write // view is what this write has kept
 }
 
-// A barrier is a sync under way.
+// A barrier is a sync or a reconfig under way: no write behind it is begun before it is
+// done. The fields but done are set before that is closed.
 type barrier struct {
 	done chan struct{}
-	err  error // set before done is closed
+	err  error // ends the connection
+
+	code   jute.Code             // why a reconfig was refused
+	config *jute.GetDataResponse // the answer to a reconfig that was not
 }
 
 // ready returns a channel that is closed when a request can be answered; nil is at once.

@@ -60,6 +60,11 @@ type Options struct { //nolint:recvcheck // its defaults are a copy
 	// be taken to another, and can have no ephemeral znodes.
 	LocalSessions bool
 
+	// Reconfig lets clients change the members of the ensemble, as ZooKeeper's
+	// reconfigEnabled: those that may write /zookeeper/config, which is the super user
+	// unless its ACL says otherwise.
+	Reconfig bool
+
 	// FourLetterWords are the four-letter words that are answered, as ZooKeeper's
 	// 4lw.commands.whitelist; "*" stands for all. Nil means srvr alone.
 	FourLetterWords []string

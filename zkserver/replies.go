@@ -28,8 +28,11 @@ func (c *conn) answer(r *request) error {
 	case r.write != nil:
 		return c.answerWrite(r)
 	}
-	if r.sync != nil && r.sync.err != nil {
-		return r.sync.err
+	if r.sync != nil {
+		if r.sync.err != nil {
+			return r.sync.err
+		}
+		r.code = r.sync.code
 	}
 	v, err := c.backlog.viewOf(r, c.now)
 	switch {
@@ -192,6 +195,8 @@ func (c *conn) answerFrom(v *coord.View, r *request) error {
 		return c.sendFrom(v, r.xid, jute.OK, &jute.StringsResponse{Strings: ephemerals(v, req.Prefix)})
 	case *jute.SyncRecord:
 		return c.sendFrom(v, r.xid, jute.OK, req)
+	case *jute.ReconfigRequest:
+		return c.sendFrom(v, r.xid, jute.OK, r.sync.config)
 	case *jute.MultiRequest:
 		body, code := multiRead(v, req, c.s.o.MaxOutstandingBytes)
 		return c.sendFrom(v, r.xid, code, body)

@@ -87,6 +87,8 @@ func (c *conn) begin(r *request) error {
 		return nil
 	case jute.OpMulti:
 		return c.beginMulti(r)
+	case jute.OpReconfig:
+		return c.beginReconfig(r)
 	}
 	if _, does := createsEphemeral(r.body); c.local && does {
 		r.code = jute.EphemeralOnLocalSession
@@ -102,19 +104,8 @@ func (c *conn) begin(r *request) error {
 
 // beginWrite begins a write behind what waits.
 func (c *conn) beginWrite(r *request, begin func() (*coord.Write, error)) error {
-	for {
-		wait, err := c.backlog.fixViews(c.now, c.s.mounted)
-		if err != nil {
-			return err
-		}
-		if wait == nil {
-			break
-		}
-		select {
-		case <-wait:
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		}
+	if err := c.fixViews(); err != nil {
+		return err
 	}
 	w, err := begin()
 	if err == nil {
@@ -127,6 +118,21 @@ func (c *conn) beginWrite(r *request, begin func() (*coord.Write, error)) error 
 	}
 	r.code = code
 	return nil
+}
+
+// fixViews has what waits be answered from what is there before the next change (C1).
+func (c *conn) fixViews() error {
+	for {
+		wait, err := c.backlog.fixViews(c.now, c.s.mounted)
+		if err != nil || wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
+		}
+	}
 }
 
 // beginSync begins what has this member reflect what was acknowledged anywhere by now.
@@ -179,8 +185,6 @@ func writeOp(o jute.Op, body jute.Record) (op coord.Op, code jute.Code, ok bool)
 		op = coord.SetDataOp(req.Path, req.Data, coord.WithVersion(req.Version))
 	case *jute.SetACLRequest:
 		op = coord.SetACLOp(req.Path, aclsOf(req.ACL), coord.WithVersion(req.Version))
-	case *jute.ReconfigRequest:
-		return op, jute.ReconfigDisabled, true
 	case *jute.PathRequest:
 		if o == jute.OpDeleteContainer { // the leader's own
 			return op, jute.BadArguments, true

@@ -25,11 +25,19 @@ func confLines(cfg *zoocfg.Config, dir string) []string {
 	if !ok || !cfg.Distributed() {
 		return lines
 	}
+	peerType := 0
+	if me.Observer {
+		peerType = 1
+	}
 	lines = append(lines,
 		fmt.Sprintf("initLimit=%d", cfg.InitLimit), fmt.Sprintf("syncLimit=%d", cfg.SyncLimit), "electionAlg=3",
-		fmt.Sprintf("electionPort=%d", me.ElectionPort), fmt.Sprintf("quorumPort=%d", me.PeerPort), "peerType=0", "membership: ")
+		fmt.Sprintf("electionPort=%d", me.ElectionPort), fmt.Sprintf("quorumPort=%d", me.PeerPort), fmt.Sprintf("peerType=%d", peerType), "membership: ")
 	for _, s := range cfg.Servers {
-		line := fmt.Sprintf("server.%d=%s:%d:participant", s.ID, s.PeerAddr(), s.ElectionPort)
+		role := "participant"
+		if s.Observer {
+			role = "observer"
+		}
+		line := fmt.Sprintf("server.%d=%s:%d:%s", s.ID, s.PeerAddr(), s.ElectionPort, role)
 		if s.ClientAddr != "" {
 			line += ";" + s.ClientAddr
 		}

@@ -23,6 +23,10 @@ type member struct {
 	// there is no file.
 	settings func(*coord.Settings)
 
+	// observers are those of the file, if this member is one of those that the ensemble
+	// starts with.
+	observers []coord.Member
+
 	log *slog.Logger
 }
 
@@ -46,9 +50,12 @@ func (m *member) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := coord.Open(ctx, m.config)
+	c, err := m.open(ctx)
 	if err != nil {
 		closeAll(listeners)
+		if ctx.Err() != nil && len(m.config.Join) > 0 {
+			return nil // it was told to end while it waited for the ensemble
+		}
 		return err
 	}
 	err = m.serve(ctx, c, listeners)
@@ -59,6 +66,34 @@ func (m *member) run(ctx context.Context) error {
 		failed = nil // that it has no quorum, say, is no fault of this process
 	}
 	return errors.Join(err, failed, c.Shutdown(ending))
+}
+
+// open opens the member. One that joins waits until the ensemble runs and somebody has added
+// it: ZooKeeper's servers are started before that, and so may this one be.
+func (m *member) open(ctx context.Context) (*coord.Coordinator, error) {
+	for {
+		c, err := coord.Open(ctx, m.config)
+		if err == nil || ctx.Err() != nil || !notYetMember(err) {
+			return c, err
+		}
+		m.log.Warn("not a member yet: it waits until reconfig adds it", slog.Any("err", err))
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(joinPause):
+		}
+	}
+}
+
+// joinPause is how long a member that joins waits before it asks again. It is a server of its
+// own that asks, and not often one.
+const joinPause = 2 * time.Second
+
+// notYetMember reports whether a member could not join because the ensemble does not know
+// it, or because nobody answered.
+func notYetMember(err error) bool {
+	refused, ok := errors.AsType[*coord.OpError](err)
+	return ok && refused.Op == "join" && errors.Is(err, coord.ErrBadArguments) || errors.Is(err, coord.ErrTimeout)
 }
 
 func (m *member) listen(ctx context.Context) ([]net.Listener, error) {
@@ -147,6 +182,9 @@ func (m *member) settle(ctx context.Context, c *coord.Coordinator) {
 			err = c.ChangeSettings(ctx, m.settings)
 		}
 		if err == nil {
+			err = m.admit(ctx, c)
+		}
+		if err == nil {
 			st := c.Status()
 			m.log.Info("takes part", slog.Uint64("member", uint64(st.Member)), slog.Int("members", len(st.Members)), slog.String("role", st.Role.String()), slog.String("zxid", st.ZXID.String()))
 			return
@@ -163,4 +201,18 @@ func (m *member) settle(ctx context.Context, c *coord.Coordinator) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// admit makes members of the observers of the file, as long as nobody has changed who the
+// members are: from then on the ensemble knows better than any file.
+func (m *member) admit(ctx context.Context, c *coord.Coordinator) error {
+	first := c.Configuration().ZXID
+	if len(m.observers) == 0 || first != 0 {
+		return nil
+	}
+	_, err := c.Reconfigure(ctx, coord.Reconfiguration{Members: m.observers, Follows: &first})
+	if errors.Is(err, coord.ErrBadVersion) {
+		return nil // another member of the same file was first, as a rule
+	}
+	return err
 }

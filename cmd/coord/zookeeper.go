@@ -82,11 +82,6 @@ func unserved(cfg *zoocfg.Config) error {
 	if least := 2 * leastElectionTimeout; cfg.MinSessionTimeout < least {
 		errs = append(errs, fmt.Errorf("minSessionTimeout is %v, and coord needs %v to elect a leader before sessions expire; it is twice tickTime if it is not given", cfg.MinSessionTimeout, least))
 	}
-	for _, s := range cfg.Servers {
-		if s.Observer {
-			errs = append(errs, fmt.Errorf("server.%d is an observer: coord starts with members that vote; leave it out", s.ID))
-		}
-	}
 	if cfg.X509SuperUser != "" {
 		errs = append(errs, errors.New("X509AuthenticationProvider.superUser: only DigestAuthenticationProvider.superDigest makes a super user yet"))
 	}
@@ -99,7 +94,9 @@ func unserved(cfg *zoocfg.Config) error {
 	return errors.Join(errs...)
 }
 
-// join fills in the other members and how this one talks to them.
+// join fills in the other members and how this one talks to them. An ensemble starts with
+// those who vote. Observers join them, and so does whoever comes later: it is listed as an
+// observer in its own file, as ZooKeeper recommends, and votes if reconfig has said so.
 func (m *member) join(cfg *zoocfg.Config) error {
 	if !cfg.Distributed() {
 		return nil
@@ -108,9 +105,22 @@ func (m *member) join(cfg *zoocfg.Config) error {
 		if ip, err := netip.ParseAddr(s.Host); err == nil && ip.IsUnspecified() {
 			return fmt.Errorf("server.%d has the host %s, at which no other member can reach it: name its own, the same in all files, and set quorumListenOnAllIPs if it must listen on all addresses", s.ID, s.Host)
 		}
-		m.config.InitialMembers = append(m.config.InitialMembers, coord.Member{ID: coord.MemberID(s.ID), Addr: s.PeerAddr()})
+		other := coord.Member{ID: coord.MemberID(s.ID), Addr: s.PeerAddr(), ClientAddr: s.ClientAddr}
+		if s.Observer {
+			other.Role = coord.Observer
+			m.observers = append(m.observers, other)
+		} else {
+			m.config.InitialMembers = append(m.config.InitialMembers, other)
+		}
 	}
 	me, _ := cfg.Me()
+	if me.Observer {
+		for _, voter := range m.config.InitialMembers {
+			m.config.Join = append(m.config.Join, voter.Addr)
+		}
+		m.config.InitialMembers, m.observers = nil, nil
+		m.config.Addr, m.config.ClientAddr = me.PeerAddr(), me.ClientAddr
+	}
 	if cfg.ListenOnAll {
 		m.config.Listen = net.JoinHostPort("", strconv.Itoa(me.PeerPort))
 	}
@@ -147,7 +157,7 @@ func (m *member) openDoors(cfg *zoocfg.Config) error {
 		MaxFrame: cfg.MaxBuffer, MaxConnsPerAddr: orUnlimited(cfg.MaxClientCnxns), MaxConns: orUnlimited(cfg.MaxCnxns),
 		HandshakeTimeout: cfg.HandshakeTimeout, MaxOutstanding: cfg.OutstandingLimit,
 		MinSessionTimeout: cfg.MinSessionTimeout, MaxSessionTimeout: cfg.MaxSessionTimeout,
-		ReadOnly: cfg.ReadOnlyMode,
+		ReadOnly: cfg.ReadOnlyMode, Reconfig: cfg.Reconfig,
 		// A session that would be upgraded when it needs to be is one of the ensemble from
 		// the start: clients see no difference.
 		LocalSessions:   cfg.LocalSessions && !cfg.LocalSessionUpgrades,

@@ -87,7 +87,6 @@ func TestDoorsOfFile(t *testing.T) {
 
 func TestUnserved(t *testing.T) {
 	tests := []struct{ name, text, want string }{
-		{"observers", threeServers + "server.4=d:2888:3888:observer", "server.4 is an observer: coord starts with members that vote; leave it out"},
 		{"ticks too short", "tickTime=10", "minSessionTimeout is 20ms, and coord needs 100ms to elect a leader before sessions expire; it is twice tickTime if it is not given"},
 		{"a host that is all hosts", strings.Replace(threeServers, "=a:", "=0.0.0.0:", 1), "server.1 has the host 0.0.0.0, at which no other member can reach it: name its own, the same in all files, and set quorumListenOnAllIPs if it must listen on all addresses"},
 		{"no port", "clientPort=0", "neither clientPort nor secureClientPort is set: no client could connect"},

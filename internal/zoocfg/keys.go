@@ -188,7 +188,7 @@ func secret(r rule) rule {
 
 func serverRule(id string) rule {
 	return rule{use: func(c *Config, v string) error {
-		s, err := parseServer(id, v)
+		s, err := ParseServer(id, v)
 		if err != nil {
 			return err
 		}

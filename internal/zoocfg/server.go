@@ -13,8 +13,9 @@ import (
 // serverForm is what server lines look like.
 const serverForm = "host:peerPort:electionPort[:participant|observer][;[clientAddress:]clientPort]"
 
-// parseServer reads the value of server.N.
-func parseServer(id, value string) (Server, error) {
+// ParseServer reads what stands on both sides of the equals sign of server.N=…, without
+// "server.". The error says what is wrong with it, in words.
+func ParseServer(id, value string) (Server, error) {
 	n, err := strconv.ParseUint(id, 10, 63)
 	if err != nil || n == 0 {
 		return Server{}, fmt.Errorf("the id %q is not a number from 1 to 9223372036854775807", id)
