@@ -81,7 +81,7 @@ func (c *Coordinator) Reconfigure(ctx context.Context, rc Reconfiguration) (Conf
 // Reconfigure is [Coordinator.Reconfigure] with the rights of the session: it needs
 // [PermWrite] on /zookeeper/config if it is External, or else [ErrNoAuth] is the answer.
 func (s *Session) Reconfigure(ctx context.Context, rc Reconfiguration) (Configuration, error) {
-	return s.c.reconfigure(ctx, s.submit, rc)
+	return s.c.reconfigure(ctx, s.submit, rc, slog.String("session", s.id.String()), auditIDs(s.ids()))
 }
 
 // AddMember adds a voter, or an observer. Its process may be started then, with
@@ -153,7 +153,8 @@ func (c *Coordinator) governs(ctx context.Context, r request) (*result, error) {
 	return c.root.submit(ctx, c.root.ctx, r, c.cfg.OperationTimeout)
 }
 
-func (c *Coordinator) reconfigure(ctx context.Context, submit func(context.Context, request) (*result, error), rc Reconfiguration) (Configuration, error) {
+// reconfigure proposes a change by submit. The audit log is told whose it is by about.
+func (c *Coordinator) reconfigure(ctx context.Context, submit func(context.Context, request) (*result, error), rc Reconfiguration, about ...slog.Attr) (Configuration, error) {
 	asked := &reconfiguration{follows: anyConfiguration, force: rc.Force}
 	if rc.Follows != nil {
 		asked.follows = *rc.Follows
@@ -182,7 +183,7 @@ func (c *Coordinator) reconfigure(ctx context.Context, submit func(context.Conte
 	if detail == "" {
 		detail, err = c.proposeReconfiguration(ctx, submit, asked)
 	}
-	c.auditResult(actReconfigure, err, auditChanges(asked), slog.Bool("force", rc.Force))
+	c.auditResult(actReconfigure, err, append(about, auditChanges(asked), slog.Bool("force", rc.Force))...)
 	if err != nil {
 		return Configuration{}, &OpError{Op: "reconfigure", Err: err, Detail: detail}
 	}

@@ -1,6 +1,7 @@
 package zkserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,16 +58,15 @@ func (c *conn) beginReconfig(r *request) error {
 // refusedReconfig returns what the client is told of a reconfig that failed, or the
 // error that ends its connection.
 func (c *conn) refusedReconfig(err error) (jute.Code, error) {
-	if r, ok := errors.AsType[*refusal](err); ok {
-		// The client is told a number, and whoever helps it needs the reason. What the
-		// ensemble refuses is in its audit log.
-		c.s.log.Info("reconfig refused", slog.String("session", c.id.String()), slog.Any("err", err))
-		return r.code, nil
-	}
 	code, ok := codeOf(err)
+	if r, refused := errors.AsType[*refusal](err); refused {
+		code, ok = r.code, true
+	}
 	if !ok {
 		return jute.OK, err
 	}
+	// The client is told a number, and whoever helps it needs the reason.
+	c.s.log.Info("reconfig refused", slog.String("session", c.id.String()), slog.Any("err", err))
 	return code, nil
 }
 
@@ -76,17 +76,28 @@ func (c *conn) refusedReconfig(err error) (jute.Code, error) {
 // What the client asks for is said in relation to a configuration, so the change is
 // proposed for that one only. If there is another by then, and the client does not
 // mind, it is worked out again: each time somebody else's change has gone through.
+//
+// ZooKeeper's answer to a change means that the next one can begin. Here a voter that
+// leaves does so behind the answer, in a moment; so who comes in that moment waits for
+// it, once and for no longer than its session bears without answers.
 func (c *conn) reconfigure(req *jute.ReconfigRequest) error {
 	if err := c.session.Sync(c.ctx, ""); err != nil {
 		return err
 	}
-	for {
+	for waited := false; ; {
 		rc, err := reconfigurationOf(req, c.s.c.Configuration())
 		if err != nil {
 			return err
 		}
 		_, err = c.session.Reconfigure(c.ctx, rc)
-		if req.ConfigID != anyConfig || !errors.Is(err, coord.ErrBadVersion) {
+		switch {
+		case errors.Is(err, coord.ErrBadVersion) && req.ConfigID == anyConfig:
+		case errors.Is(err, coord.ErrReconfigInProgress) && !waited:
+			ctx, cancel := context.WithTimeout(c.ctx, c.timeout/3)
+			_ = c.s.c.AwaitSettled(ctx) // what is refused then says why
+			cancel()
+			waited = true
+		default:
 			return err
 		}
 	}

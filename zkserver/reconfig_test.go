@@ -125,6 +125,16 @@ func TestReconfigRefused(t *testing.T) {
 			t.Errorf("a second one = %v", h.Err)
 		}
 		admin.must(jute.OpReconfig, &jute.ReconfigRequest{Leaving: new("4"), ConfigID: -1}, &jute.GetDataResponse{})
+
+		// A voter that leaves is waited for.
+		follower := w.Follower(t.Context())
+		for _, r := range []jute.ReconfigRequest{
+			{Leaving: new(follower.Status().Member.String())}, {Joining: new("server.6=f:2888:3888;2181")}, {Leaving: new("6")},
+		} {
+			r.ConfigID = -1
+			admin.must(jute.OpReconfig, &r, &jute.GetDataResponse{})
+		}
+		w.Remove(t.Context(), follower)
 	}, zkserver.Options{Reconfig: true})
 }
 
