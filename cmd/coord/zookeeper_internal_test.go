@@ -69,6 +69,28 @@ func TestMemberOfFile(t *testing.T) {
 	}
 }
 
+// TestObserversOfFile has those who vote start the ensemble and admit observers, and an
+// observer join.
+func TestObserversOfFile(t *testing.T) {
+	const observer = "server.4=d:2888:3888:observer;2184\n"
+	m, err := memberOf(parse(t, threeServers+observer), slog.New(slog.DiscardHandler))
+	if err != nil || len(m.config.InitialMembers) != 3 || len(m.config.Join) != 0 {
+		t.Fatalf("one who votes has %+v, error %v", m.config, err)
+	}
+	if want := "[{4 d:2888 observer 0.0.0.0:2184}]"; fmt.Sprint(m.observers) != want {
+		t.Errorf("the observers are %v, want %s", m.observers, want)
+	}
+	cfg := parse(t, threeServers+observer)
+	cfg.MyID = 4
+	if m, err = memberOf(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	c := m.config
+	if got := fmt.Sprintf("%v %v %v %s %s %v", c.ID, c.Join, c.InitialMembers, c.Addr, c.ClientAddr, m.observers); got != "4 [a:2888 b:2888 c:2888] [] d:2888 0.0.0.0:2184 []" {
+		t.Errorf("an observer has %s", got)
+	}
+}
+
 // TestDoorsOfFile has where clients connect.
 func TestDoorsOfFile(t *testing.T) {
 	cfg := parse(t, "maxClientCnxns=0\n4lw.commands.whitelist=*\nreadonlymode.enabled=true\njute.maxbuffer=100000\nnio.sessionlessCnxnTimeout=2500")
