@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"coord/conformance/zookeeper"
 	"coord/internal/loopback"
+
+	"coord/conformance/zookeeper"
 )
 
 // What differs between configurations of two ensembles: ports, of which coord makes up
