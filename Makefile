@@ -154,6 +154,10 @@ bench-engine: ## measure the engine on this machine
 bench-sessions: ## measure what a million sessions cost; needs some 4 GB of memory and 2 minutes
 	cd bench && go run ./sessions
 
+.PHONY: bench-groups
+bench-groups: ## measure what mounts cost and give; takes some 6 minutes
+	cd bench && go run ./groups
+
 .PHONY: bench-cache
 bench-cache: ## measure a recipes.Cache of a million znodes; takes some 2 minutes
 	cd bench && go run ./cache

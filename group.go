@@ -46,7 +46,8 @@ type group struct {
 	beforePublish func(*state)
 
 	pub      atomic.Pointer[published]
-	hub      *hub // of all groups of this member
+	hub      *hub          // of all groups of this member
+	mounts   *atomic.Int32 // how many of those are mounts'
 	proposer *proposer
 	reads    sharedBarrier
 
@@ -106,7 +107,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn
-	g.hub = newHub(g, cfg)
+	g.hub, g.mounts = newHub(g, cfg), new(atomic.Int32)
 	g.proposer = newProposer(g, cfg)
 	return g
 }
