@@ -84,6 +84,13 @@
 //	G22  Members come and go while the ensemble runs: a change of them loses no
 //	     acknowledged write and no session of a member that stays, no two quorums
 //	     decide at a time, and who was removed never takes part again.
+//	G23  Mounts come and go while the ensemble runs ([Coordinator.Mount]): that loses and
+//	     doubles no acknowledged write and no event of a watch, and no two groups decide
+//	     about a znode at a time.
+//
+// Where there are mounts, what is said of one order, one zxid and one moment (G4, G7, G8, G9,
+// G12, G14) holds in each group; across groups a client still sees its own writes and never
+// goes back in any of them (G5).
 //
 // Not promised: that two members see a write at the same moment (use
 // [Linearizable]); that a process which was paused in the middle of a step stops

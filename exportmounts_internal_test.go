@@ -2,7 +2,7 @@ package coord
 
 import "context"
 
-// Nobody mounts in public yet: these take the steps that somebody has to ask for.
+// These take single steps of mounts and unmounts, and look at what comes of them.
 
 // SealMount takes the first step of a mount.
 func SealMount(ctx context.Context, c *Coordinator, path string) error {
