@@ -38,8 +38,8 @@ func (c *Coordinator) Mounts() []MountState {
 //   - A session that has written below path ends when it ends in any group.
 //   - Limits of ephemerals count for each group, and a quota above path does not count what
 //     is below.
-//   - On one disk, more groups share its throughput and do not add to it. Mount what must
-//     not be held up by others, or lie on another disk, see [Config.LogShards].
+//   - On one disk, more groups share its throughput and do not add to it: at equal load four
+//     groups do half of what one does, see docs/BENCHMARKS.md.
 //
 // The znode must exist, be persistent and have no children: it moves whole, with data, ACL
 // and stat, and what comes below it is the group's. Meanwhile, usually for less than a

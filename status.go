@@ -118,6 +118,9 @@ func (c *Coordinator) Status() Status {
 	}
 	for _, g := range c.groups() {
 		st.Groups = append(st.Groups, c.groupStatus(g))
+		if of := g.state(); g != c.root && of.started() {
+			st.Znodes += of.tree.nodes.len() - len(of.tree.tops) // whose stubs are counted
+		}
 	}
 	st.Role = c.roleOf(s, st.Leader)
 	return st

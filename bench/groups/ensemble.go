@@ -101,6 +101,7 @@ func mountPoint(i int) string { return "/m" + strconv.Itoa(i) }
 type figures struct {
 	perSecond float64
 	p99       time.Duration
+	cpu       time.Duration // of the whole process, for one write
 	err       error
 }
 
@@ -148,12 +149,14 @@ func (e *ensemble) load(ctx context.Context, callers int, duration time.Duration
 	}
 	time.Sleep(duration / 4)
 	counting.Store(true)
-	began := time.Now()
+	began, used := time.Now(), cpuTime()
 	time.Sleep(duration)
 	took := time.Since(began)
+	used = cpuTime() - used
 	stop.Store(true)
 	all.Wait()
-	return figures{perSecond: float64(done.Load()) / took.Seconds(), p99: time.Duration(histogram.ValueAtQuantile(99)), err: failed}
+	cpu := used / time.Duration(max(done.Load(), 1))
+	return figures{perSecond: float64(done.Load()) / took.Seconds(), cpu: cpu, p99: time.Duration(histogram.ValueAtQuantile(99)), err: failed}
 }
 
 // isolation measures a small load on one group, alone and beside another group that has

@@ -108,19 +108,20 @@ func (p *plan) measure(ctx context.Context, out io.Writer, shards int) error {
 			return err
 		}
 		idle := e.cost(p.idle)
-		var rates, p99s []float64
+		var rates, p99s, cpus []float64
 		for range p.rounds {
 			f := e.write(ctx, n, p)
 			if f.err != nil {
 				return f.err
 			}
 			rates, p99s = append(rates, f.perSecond), append(p99s, f.p99.Seconds()*1000)
+			cpus = append(cpus, float64(f.cpu.Microseconds()))
 		}
 		if base == 0 {
 			base = median(rates)
 		}
-		say("log shards %d, %d groups: %.0f writes/s (%s), %.2f of the first; p99 %.1f ms; idle %v, %v per group",
-			shards, n, median(rates), ranging(rates), median(rates)/base, median(p99s), idle, idle.perGroup(bare, n))
+		say("log shards %d, %d groups: %.0f writes/s (%s), %.2f of the first; p99 %.1f ms; %.0f µs of CPU a write; idle %v, %v per group",
+			shards, n, median(rates), ranging(rates), median(rates)/base, median(p99s), median(cpus), idle, idle.perGroup(bare, n))
 	}
 	alone, beside, err := e.isolation(ctx, p)
 	if err != nil {
