@@ -1,6 +1,10 @@
 package coord
 
-import "context"
+import (
+	"context"
+
+	"coord/internal/replica"
+)
 
 // These take single steps of mounts and unmounts, and look at what comes of them.
 
@@ -130,4 +134,9 @@ func ExpireInMount(ctx context.Context, c *Coordinator, path string, s *Session)
 	}
 	touched := ses.lastTouch(st.members.get(ses.owner))
 	return answer(g, ctx, request{kind: requestExpire, expiries: []expiry{{s.id, ses.generation, touched}}})
+}
+
+// StopMounted ends what c does in the group of a mount, as if only that had failed.
+func StopMounted(ctx context.Context, c *Coordinator, path string) error {
+	return c.host.StopGroup(ctx, replica.GroupID(groupAt(c, path)))
 }

@@ -265,3 +265,57 @@ func TestSessionEndsWithItsMount(t *testing.T) {
 		}
 	})
 }
+
+// TestGroupWithoutQuorum takes the quorum of one mount away: what is there fails, and a
+// session that wanted to write there, and everything else, goes on.
+func TestGroupWithoutQuorum(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a := e.Member(1)
+		for _, path := range []string{"/q", "/r"} {
+			mustCreate(t, a, path, "")
+			mustMount(t, a, path)
+		}
+		for i := 2; i <= 3; i++ {
+			if err := coord.StopMounted(t.Context(), e.Member(i), "/q"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := a.NewSession(t.Context(), coord.SessionOptions{Timeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, s, "/r/e", "", coord.Ephemeral)
+		eventually(t, "reads of the mount to fail", func() bool {
+			_, _, err := a.Get(t.Context(), "/q")
+			return errors.Is(err, coord.ErrSuspended)
+		})
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			if _, _, err := s.Create(ctx, "/q/x", nil); err == nil {
+				t.Error("a write without a quorum succeeded")
+			}
+			cancel()
+			mustCreate(t, s, "/r/n-", "", coord.PersistentSequential)
+			mustCreate(t, s, "/n-", "", coord.PersistentSequential)
+		}
+		if s.State() != coord.Connected {
+			t.Errorf("the session is %v", s.State())
+		}
+		if _, _, err := a.Get(t.Context(), "/r/e", coord.Linearizable()); err != nil {
+			t.Error(err)
+		}
+		v, err := a.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := v.Get("/r/e"); err != nil {
+			t.Errorf("a view shows of the other mount: %v", err)
+		}
+		if _, _, err := v.Get("/q"); !errors.Is(err, coord.ErrSuspended) {
+			t.Errorf("a view shows of the mount without a quorum: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	})
+}

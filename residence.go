@@ -21,6 +21,7 @@ type residence struct {
 	g       *group
 	entered chan struct{} // closed when err is set
 	err     error         // why the session is not in the group
+	in      atomic.Bool   // the session is in the group: what happens to that counts for the handle
 }
 
 // residences are those of one handle. Most have none, and each call on a handle asks, so
@@ -59,12 +60,11 @@ func (r *residences) drop(res *residence) {
 	r.in.Store(&in)
 }
 
-// groups yields the groups, beside the root group, in which the session lives, or is
-// about to.
+// groups yields the groups, beside the root group, in which the session lives.
 func (r *residences) groups() iter.Seq[*group] {
 	return func(yield func(*group) bool) {
 		for _, res := range r.all() {
-			if !res.g.over() && !yield(res.g) {
+			if res.in.Load() && !res.g.over() && !yield(res.g) {
 				return
 			}
 		}
@@ -115,8 +115,13 @@ func (s *Session) runEnter(res *residence) {
 	if err == nil {
 		err = g.adopt(s)
 	}
-	if err != nil {
+	res.in.Store(err == nil)
+	switch {
+	case err != nil:
 		s.elsewhere.drop(res)
+	case s.ended(): // meanwhile, when nobody knew that it was here, too
+		g.proposer.silence(s.id, s.generation)
+		g.release(s)
 	}
 	if errors.Is(err, ErrSessionExpired) || errors.Is(err, ErrSessionMoved) {
 		s.forfeit(err)
