@@ -48,7 +48,7 @@ func (r *residences) of(g *group) (res *residence, isNew bool) {
 		}
 	}
 	res = &residence{g: g, entered: make(chan struct{})}
-	in := append(slices.Clone(r.all()), res)
+	in := append(slices.DeleteFunc(slices.Clone(r.all()), func(x *residence) bool { return x.g.over() }), res)
 	r.in.Store(&in)
 	return res, true
 }
