@@ -115,7 +115,7 @@ func (c *Coordinator) start(ctx context.Context) (err error) {
 	c.root.onFail = c.fail
 	c.root.onRole = func(r replica.Role) { c.roles.show(rootGroup, r) }
 	c.keeper = newKeeper(c)
-	c.root.beforePublish, c.root.onPublish = c.keeper.foresee, c.keeper.follow
+	c.root.heard, c.root.onPublish = c.keeper.heard, c.keeper.follow
 	c.root.hub.stateOf = func(path string) *state { return c.serverHere(path).state() }
 	c.anonymous = &Session{c: c, g: c.root, ctx: c.ctx, cancel: func(error) {}}
 	c.roll = c.disk.firstStart(c, c.root.id)

@@ -95,6 +95,15 @@ func (c *change) sameWrite(o *change) bool { return c.zxid == o.zxid && c.group 
 // size is what a change counts in the bounds of the history, in bytes.
 func (c *change) size() int { return 160 + len(c.path) + len(c.node.data) }
 
+// An unmounted is a mount that the root group has taken back.
+type unmounted struct {
+	group  GroupID
+	path   string
+	sealed ZXID // of the group, behind all of its changes
+	zxid   ZXID // of the step
+	heard  bool // this member knows all that the group has done; set by its own group
+}
+
 // effects is what applying a command does beside changing the state: it is for
 // this member's ears only and decides nothing.
 type effects struct {
@@ -108,4 +117,6 @@ type effects struct {
 	members  bool        // something about who the members are, or where, has changed
 	panic    string      // a defect, caught
 	kept     []keptState // that somebody here wants
+
+	unmounted []unmounted // mounts that the root group has taken back
 }

@@ -42,8 +42,9 @@ type group struct {
 	// called with each published state by the goroutine of the machine.
 	highest   *highestZXID
 	onPublish func(*state)
-	// beforePublish is called with a state before anybody can read it or hear of it.
-	beforePublish func(*state)
+	// heard, of the root group, reports whether everything that the group of a mount which
+	// is taken back has done is known here.
+	heard func(GroupID) bool
 
 	pub      atomic.Pointer[published]
 	hub      *hub          // of all groups of this member
@@ -86,7 +87,8 @@ type group struct {
 	// membersChanged is guarded by mu; it is closed, and replaced, when something about
 	// the members has changed.
 	membersChanged chan struct{}
-	membersMoved   bool // owned by the goroutine of the machine; what is not published yet changes the members
+	membersMoved   bool        // owned by the goroutine of the machine; what is not published yet changes the members
+	unmounted      []unmounted // likewise; what is not published yet takes these back
 	handleWork
 }
 
@@ -130,14 +132,15 @@ func (g *group) state() *state { return g.pub.Load().state }
 // Both ways hold: a reader who sees an effect finds its change in the history,
 // and a reader who is given an event finds its effect readable.
 func (g *group) publish(p *published, changes []change) {
-	if g.beforePublish != nil {
-		g.beforePublish(p.state)
+	for i := range g.unmounted {
+		u := &g.unmounted[i]
+		u.heard = g.heard != nil && g.heard(u.group)
 	}
-	g.hub.history.add(g.id, changes)
+	what := publication{p.state, changes, g.unmounted}
+	g.unmounted = nil
 	g.points.Hit(failpoint.EventEnqueue)
-	g.pub.Store(p)
+	g.hub.history.publish(&what, func() { g.pub.Store(p) })
 	g.points.Hit(failpoint.Published)
-	g.hub.history.published(g.id, p.state.zxid)
 	g.hub.signal()
 	g.settle(p.state)
 	if g.membersMoved {
@@ -160,16 +163,8 @@ func (g *group) published(s *state) {
 // observeSessions, and those that were adopted meanwhile right behind it.
 func (g *group) publishSnapshot(p *published) {
 	g.retireAll(p.state)
-	if g.beforePublish != nil {
-		g.beforePublish(p.state)
-	}
-	if g.parent == nil {
-		g.hub.history.reset(p.state.zxid)
-	} else {
-		g.hub.history.skip(g.id, p.state.serves.path, p.state.zxid)
-	}
-	g.pub.Store(p)
-	g.hub.history.published(g.id, p.state.zxid)
+	g.unmounted = nil
+	g.hub.history.replace(p.state, func() { g.pub.Store(p) })
 	g.hub.signal()
 	g.reconcileSessions(p.state)
 	g.tellMembers()
@@ -195,6 +190,7 @@ func (g *group) observe(cmd *command, eff *effects, s *state) {
 	if eff.members {
 		g.membersMoved = true
 	}
+	g.unmounted = append(g.unmounted, eff.unmounted...)
 	if len(eff.exceeded) > 0 {
 		g.warnedQuotas.warn(g.log, time.Since(g.born), eff.exceeded)
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sort"
 	"sync"
+
+	"github.com/google/btree"
 )
 
 // A history keeps the latest changes of all groups of this member, so that a watch can
@@ -17,8 +19,11 @@ import (
 //   - When the root group takes the mount back, and this member has not heard all of the
 //     mount's group by then, that is told as lost, and nothing more of the group is.
 //
-// The machines append, and wait for nobody but for readers that copy a few hundred
-// entries.
+// A state and the changes that led to it become visible at once: who has seen the state
+// and then asks the history finds them there.
+//
+// The machines append, and wait for nobody but for each other and for readers that copy a
+// few hundred entries.
 type history struct {
 	root       GroupID
 	maxChanges int
@@ -31,10 +36,9 @@ type history struct {
 	oldest  places   // guarded by mu; every change of a group behind its place is here
 	taken   uint64   // guarded by mu; the hub has taken everything before it
 
-	visible uint64                    // guarded by mu; everything before it is reflected by what is published
-	told    places                    // guarded by mu; how far the groups are, as of visible
-	groups  map[GroupID]*groupHistory // guarded by mu
-	mixed   bool                      // guarded by mu; there are changes of several groups
+	told   places                    // guarded by mu; how far the groups are
+	groups map[GroupID]*groupHistory // guarded by mu
+	mounts *btree.BTreeG[mountItem]  // guarded by mu; the table as it was last published
 
 	// gone has the ACL that a znode of the history had when it was deleted, by path,
 	// of several the last.
@@ -43,14 +47,20 @@ type history struct {
 
 // A groupHistory is what the history knows of one group.
 type groupHistory struct {
-	end         uint64   // the sequence number behind its last change
-	unpublished bool     // the changes from begin on are not published yet
-	begin       uint64   //
-	zxid        ZXID     // as published
-	served      bool     // its changes may be told
-	flipped     ZXID     // of the root group, since when they are
-	over        bool     // nothing of it is told any more
-	held        []change // until it is served
+	zxid   ZXID          // as published
+	last   groupPosition // behind the last change of it that was appended; zero: none was
+	path   string        // the mount point; empty until it is served, and of the root group
+	served bool          // its changes may be told
+	held   []change      // until it is served
+	over   bool          // nothing of it is told any more
+	ended  ZXID          // of the root group, since when it is over
+}
+
+// A publication is what becomes visible at once.
+type publication struct {
+	state     *state
+	changes   []change    // that led to it, of whole writes
+	unmounted []unmounted // likewise, of the root group
 }
 
 // A goneACL is that of a znode which was deleted.
@@ -86,12 +96,23 @@ func (h *history) groupLocked(g GroupID) *groupHistory {
 	return of
 }
 
-// add appends changes of a group, of whole writes. They are visible when published is
-// called.
-func (h *history) add(g GroupID, changes []change) {
+// publish makes a state visible, by show, together with the changes that led to it.
+func (h *history) publish(p *publication, show func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	of := h.groupLocked(g)
+	of := h.groupLocked(p.state.group)
+	for i := range p.unmounted {
+		h.retireLocked(&p.unmounted[i])
+	}
+	h.addLocked(of, p.state.group, p.changes)
+	h.followLocked(p.state)
+	show()
+	of.zxid = p.state.zxid
+	h.tellLocked(p.state.group)
+}
+
+// addLocked appends changes of a group, or has them wait until it is served.
+func (h *history) addLocked(of *groupHistory, g GroupID, changes []change) {
 	if len(changes) == 0 || of.over {
 		return
 	}
@@ -104,104 +125,142 @@ func (h *history) add(g GroupID, changes []change) {
 		return
 	}
 	h.appendLocked(of, changes)
-	of.unpublished = true
 }
 
 func (h *history) appendLocked(of *groupHistory, changes []change) {
-	if !of.unpublished {
-		of.begin = h.nextLocked()
-	}
 	for i := range changes {
 		c := &changes[i]
 		h.bytes += c.size()
 		if c.typ == NodeDeleted {
 			h.noteGoneLocked(c)
 		}
-		h.mixed = h.mixed || c.group != h.root
+		of.last = c.behind()
 	}
 	h.changes = append(h.changes, changes...)
-	of.end = h.nextLocked()
 	h.trimLocked()
 }
 
-// published takes note that a group's state at z is published, and what led to it.
-func (h *history) published(g GroupID, z ZXID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	of := h.groupLocked(g)
-	of.zxid, of.unpublished = z, false
-	h.showLocked()
+// tellLocked takes note of how far a group is.
+func (h *history) tellLocked(g GroupID) {
+	of := h.groups[g]
+	if of.served && !of.over && (of.zxid != 0 || g == h.root) {
+		h.told = h.told.with(whole(g, of.zxid))
+	}
 }
 
-// showLocked moves visible as far as what is published allows.
-func (h *history) showLocked() {
-	h.visible = h.nextLocked()
-	for _, of := range h.groups {
-		if of.unpublished {
-			h.visible = min(h.visible, of.begin)
-		}
+// followLocked has the changes of those groups told that the root group serves from s on.
+func (h *history) followLocked(s *state) {
+	if s.group != h.root || s.mounts.byPath.tree == h.mounts {
+		return
 	}
-	for g, of := range h.groups {
-		if of.end <= h.visible && of.served && !of.over && (of.zxid != 0 || g == h.root) {
-			h.told = h.told.with(whole(g, of.zxid))
+	h.mounts = s.mounts.byPath.tree
+	for m := range s.mounts.all() {
+		if m.phase == mountServed {
+			h.serveLocked(m.group, m.path)
 		}
 	}
 }
 
-// serve has the changes of a mount's group told, because on this member the mount is served
-// from now on, by a flip of the root group.
-func (h *history) serve(g GroupID, flipped ZXID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (h *history) serveLocked(g GroupID, path string) {
 	of := h.groupLocked(g)
 	if of.served {
 		return
 	}
-	of.served, of.flipped = true, flipped
-	if len(of.held) > 0 {
-		h.appendLocked(of, of.held)
+	of.served, of.path = true, path
+	if held := of.held; len(held) > 0 {
 		of.held = nil
+		h.appendLocked(of, held)
 	}
-	h.showLocked()
+	h.tellLocked(g)
 }
 
-// retire ends what is told of a mount's group, because the root group of this member is
-// about to tell that it has taken the mount back. heard says that this member has heard
-// everything of the group.
-func (h *history) retire(g GroupID, path string, heard bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	of := h.groupLocked(g)
+// retireLocked ends what is told of a mount's group, because the root group of this member
+// has taken the mount back. Who is at that place in the root group has been told all of the
+// group, or that some of it is lost.
+func (h *history) retireLocked(u *unmounted) {
+	of := h.groupLocked(u.group)
 	if of.over {
 		return
 	}
-	if !heard || !of.served {
-		h.loseLocked(of, g, path)
+	of.path = u.path
+	if !of.served || !u.heard {
+		h.loseLocked(of, u.group, u.path, u.sealed)
 	}
-	of.over, of.held = true, nil
-	if i, ok := h.told.index(g); ok {
-		h.told = append(append(places{}, h.told[:i]...), h.told[i+1:]...)
-	}
-	h.showLocked()
+	h.endLocked(u.group, u.zxid)
 }
 
-// skip takes note that the state of a mount's group was replaced by that of a snapshot at
-// z: what led to it is lost.
-func (h *history) skip(g GroupID, path string, z ZXID) {
+func (h *history) endLocked(g GroupID, ended ZXID) {
+	of := h.groups[g]
+	of.over, of.ended, of.held = true, ended, nil
+	h.told = h.told.without(g)
+}
+
+// replace makes a state visible, by show, that skips what led to it.
+func (h *history) replace(s *state, show func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	of := h.groupLocked(g)
-	of.held = nil
-	h.oldest = h.oldest.with(whole(g, z))
-	h.loseLocked(of, g, path)
+	of := h.groupLocked(s.group)
+	if s.group == h.root {
+		h.resetLocked(s)
+	} else {
+		h.skipLocked(of, s)
+	}
+	show()
+	of.zxid = s.zxid
+	h.tellLocked(s.group)
+}
+
+// skipLocked takes note that what led to the state of a mount's group is lost.
+func (h *history) skipLocked(of *groupHistory, s *state) {
+	switch {
+	case of.over:
+	case of.served:
+		h.loseLocked(of, s.group, s.serves.path, s.zxid)
+	default:
+		h.forgetLocked(whole(s.group, s.zxid))
+		of.held = []change{lostChange(s.group, s.serves.path, s.zxid)}
+	}
+}
+
+// resetLocked forgets everything, because the root group's state is replaced.
+func (h *history) resetLocked(s *state) {
+	h.first = h.nextLocked() + 1 // a number that nobody can be given: whoever is before it has missed something
+	h.changes, h.bytes, h.gone = nil, 0, nil
+	for g, of := range h.groups {
+		of.last = groupPosition{}
+		if g == h.root || of.over {
+			continue
+		}
+		if of.served {
+			h.forgetLocked(whole(g, of.zxid))
+		}
+		if !s.mounts.has(g) {
+			h.endLocked(g, s.zxid)
+		}
+	}
+	h.forgetLocked(whole(h.root, s.zxid))
+	h.followLocked(s)
 }
 
 // lostZnode stands for what nobody knows.
 var lostZnode = &znode{}
 
-// loseLocked tells that changes of a group are lost.
-func (h *history) loseLocked(of *groupHistory, g GroupID, path string) {
-	h.appendLocked(of, []change{{typ: changesLost, group: g, path: path, node: lostZnode, zxid: of.zxid, last: true}})
+// lostChange returns the change that stands for all of a mount's group up to z.
+func lostChange(g GroupID, path string, z ZXID) change {
+	return change{typ: changesLost, group: g, path: path, node: lostZnode, zxid: z, last: true}
+}
+
+// loseLocked tells that changes of a group up to z are lost.
+func (h *history) loseLocked(of *groupHistory, g GroupID, path string, z ZXID) {
+	h.forgetLocked(whole(g, z))
+	h.appendLocked(of, []change{lostChange(g, path, z)})
+}
+
+// forgetLocked takes note that not every change of a group up to a place is here.
+func (h *history) forgetLocked(at groupPosition) {
+	if oldest, ok := h.oldest.in(at.group); !ok || oldest.zxid < at.zxid {
+		h.oldest = h.oldest.with(at)
+	}
 }
 
 // trimLocked drops the oldest changes, always all of one write, until the rest is
@@ -211,7 +270,7 @@ func (h *history) trimLocked() {
 	over := func(times int) bool { return len(h.changes)-drop > times*h.maxChanges || h.bytes > times*h.maxBytes }
 	for drop < len(h.changes) && over(1) && (h.first+uint64(drop) < h.taken || over(mostBehind)) {
 		group, zxid := h.changes[drop].group, h.changes[drop].zxid
-		h.oldest = h.oldest.with(whole(group, zxid))
+		h.forgetLocked(whole(group, zxid))
 		for drop < len(h.changes) && h.changes[drop].group == group && h.changes[drop].zxid == zxid {
 			c := &h.changes[drop]
 			h.bytes -= c.size()
@@ -227,22 +286,6 @@ func (h *history) trimLocked() {
 	h.first += uint64(drop)
 	clear(h.changes[:drop]) // let go of the znodes
 	h.changes = h.changes[drop:]
-}
-
-// reset forgets everything: the root group's state was replaced by that of a snapshot at
-// z.
-func (h *history) reset(z ZXID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.first = h.nextLocked() + 1 // a number that nobody can be given: whoever is before it has missed something
-	h.changes, h.bytes, h.gone = nil, 0, nil
-	for g, of := range h.groups {
-		of.unpublished = false
-		if g != h.root && of.served {
-			h.oldest = h.oldest.with(whole(g, of.zxid))
-		}
-	}
-	h.oldest = h.oldest.with(whole(h.root, z))
 }
 
 // noteGoneLocked keeps the ACL of a znode that was deleted.
@@ -265,7 +308,7 @@ func (h *history) lastACL(path string) *aclEntry {
 func (h *history) now() (seq uint64, told places) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.visible, h.told
+	return h.nextLocked(), h.told
 }
 
 // A start is where a reader of the history begins: with the first change behind some
@@ -273,7 +316,7 @@ func (h *history) now() (seq uint64, told places) {
 type start struct {
 	seq  uint64
 	at   places
-	past []GroupID // groups of mounts that had come and gone by then
+	past []GroupID // groups of mounts of which nothing is told
 }
 
 // before reports whether a change comes behind the start.
@@ -281,12 +324,17 @@ func (s *start) before(c *change) bool {
 	return s.at.before(c) && (s.past == nil || !slices.Contains(s.past, c.group))
 }
 
-// seek returns where to read what comes behind p, and false if changes of a group that p
-// names are forgotten.
-func (h *history) seek(p places) (from start, ok bool) {
+// seek returns where a reader is to read what comes behind p, and false if some of that is
+// forgotten. touches says of which mount points the reader is told something; groups that p
+// does not name begin where they were mounted, unless they were gone by then.
+func (h *history) seek(p places, touches func(mountPoint string) bool) (from start, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	from = start{at: p, past: h.pastLocked(p)}
+	p = h.currentLocked(p)
+	from = start{at: p}
+	if from.past, ok = h.pastLocked(p, touches); !ok {
+		return from, false
+	}
 	for _, at := range p {
 		if at.group != h.root && h.groups[at.group] == nil {
 			return from, false // it was unmounted before this process began
@@ -296,28 +344,72 @@ func (h *history) seek(p places) (from start, ok bool) {
 			return from, false
 		}
 	}
-	behind := func(i int) bool { return from.before(&h.changes[i]) }
-	n := 0
-	if h.mixed {
-		for n < len(h.changes) && !behind(n) {
-			n++
-		}
-	} else {
-		n = sort.Search(len(h.changes), behind)
-	}
-	from.seq = h.first + uint64(n)
+	from.seq = h.first + uint64(h.firstLocked(&from))
 	return from, true
 }
 
-// pastLocked returns the groups that p does not name because they were gone.
-func (h *history) pastLocked(p places) (past []GroupID) {
-	root, _ := p.in(h.root)
+// firstLocked returns the index of the first change behind a start. It looks no further
+// back than it must: the changes of one group are in order.
+func (h *history) firstLocked(from *start) int {
+	var waiting []GroupID // who has changes behind the start, and perhaps more before those that were looked at
 	for g, of := range h.groups {
-		if _, named := p.in(g); of.over && !named && of.flipped <= root.zxid {
-			past = append(past, g)
+		last := change{group: g, zxid: of.last.zxid, index: of.last.events - 1}
+		if of.last.events != 0 && from.before(&last) {
+			waiting = append(waiting, g)
 		}
 	}
-	return past
+	if len(waiting) == 1 && len(h.groups) == 1 {
+		return sort.Search(len(h.changes), func(i int) bool { return from.before(&h.changes[i]) })
+	}
+	first := len(h.changes)
+	for i := first - 1; i >= 0 && len(waiting) > 0; i-- {
+		if c := &h.changes[i]; from.before(c) {
+			first = i
+		} else if at := slices.Index(waiting, c.group); at >= 0 {
+			waiting = slices.Delete(waiting, at, at+1)
+		}
+	}
+	return first
+}
+
+// pastLocked returns those groups that p does not name of which the reader is told nothing;
+// and false if it would have to be told what is forgotten.
+func (h *history) pastLocked(p places, touches func(string) bool) (past []GroupID, ok bool) {
+	root, _ := p.in(h.root)
+	for g, of := range h.groups {
+		if _, named := p.in(g); named || of.path == "" {
+			continue
+		}
+		_, forgotten := h.oldest.in(g)
+		switch {
+		case of.over && of.ended <= root.zxid || !touches(of.path):
+			past = append(past, g)
+		case of.over && forgotten:
+			return nil, false
+		}
+	}
+	return past, true
+}
+
+// current returns p without the groups that were gone by then. So a Position does not grow
+// with every mount that there ever was.
+func (h *history) current(p places) places {
+	if len(p) <= 1 {
+		return p
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.currentLocked(p)
+}
+
+func (h *history) currentLocked(p places) places {
+	root, _ := p.in(h.root)
+	for _, at := range p {
+		if of := h.groups[at.group]; of != nil && of.over && of.ended <= root.zxid {
+			p = p.without(at.group)
+		}
+	}
+	return p
 }
 
 // read appends some hundred changes from seq on to buf, those before end, and
@@ -345,5 +437,5 @@ func (h *history) read(seq, end uint64, buf []change) ([]change, bool) {
 func (h *history) forgotten() places {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.oldest
+	return h.currentLocked(h.oldest)
 }

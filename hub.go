@@ -22,8 +22,8 @@ import (
 //
 // The machine only appends to the history and signals. The hub's own goroutine
 // takes what is published out of the history and queues it at the watches that
-// ask for it; so W2, because it reads no further than the published state says,
-// and W4. A watch that starts in the past reads the history itself, in its
+// ask for it; so W4, and W2 and W3 because a state and what led to it enter the
+// history under one lock. A watch that starts in the past reads the history itself, in its
 // reader's goroutine, until it is level with the hub, and is registered then.
 type hub struct {
 	g       *group                   // the root group
@@ -241,9 +241,17 @@ func (h *hub) offerLocked(c *change, seq uint64, woken []*Watch) []*Watch {
 func (h *hub) mark() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var mounts []*mount
+	if len(h.told) > 1 && len(h.marked) > 0 {
+		for m := range h.g.state().mounts.all() {
+			if m.phase == mountServed {
+				mounts = append(mounts, m)
+			}
+		}
+	}
 	for w := range h.marked {
 		if w.joined { // one that reads the history is not as far as the hub
-			w.mark(h.told)
+			w.mark(h.told, mounts)
 		}
 	}
 }

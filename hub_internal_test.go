@@ -226,8 +226,7 @@ func TestHistoryBounds(t *testing.T) {
 		for i := range changes {
 			changes[i] = change{typ: NodeDataChanged, zxid: z, index: uint32(i), path: "/a", node: &znode{}}
 		}
-		h.add(rootGroup, changes)
-		h.published(rootGroup, z)
+		publishTo(&h, rootGroup, z, changes)
 	}
 	for z := range ZXID(30) {
 		write(z+1, 1)
@@ -266,7 +265,7 @@ func TestHistoryBounds(t *testing.T) {
 		{groupPosition{1, 3, 0}, true, 700},
 		{groupPosition{1, 4, 7}, true, 708},
 	} {
-		if from, ok := h.seek(places{test.p}); ok != test.ok || ok && from.seq != test.want {
+		if from, ok := h.seek(places{test.p}, everything); ok != test.ok || ok && from.seq != test.want {
 			t.Errorf("seek(%v) = %d, %t; want %d, %t", test.p, from.seq, ok, test.want, test.ok)
 		}
 	}
@@ -283,7 +282,7 @@ func TestHistoryRemembersLastACLs(t *testing.T) {
 			path = fmt.Sprintf("/b%d", z)
 		}
 		acls[z] = newACLEntry("", nil)
-		h.add(rootGroup, []change{{typ: NodeDeleted, zxid: z, path: path, node: &znode{acl: acls[z]}}})
+		publishTo(&h, rootGroup, z, []change{{typ: NodeDeleted, zxid: z, path: path, node: &znode{acl: acls[z]}}})
 		h.passed(uint64(z))
 		odd := z - 1 + z%2
 		if h.lastACL("/a") != acls[odd] {

@@ -348,19 +348,11 @@ func (k *keeper) follower() func(*state) {
 	}
 }
 
-// foresee has nothing more told of the groups of mounts that are taken back in s, which the
-// root group is about to publish.
-func (k *keeper) foresee(s *state) {
-	if s.mounts.byPath.tree == k.mounts || k.mounts == nil {
-		return
-	}
-	k.mounts.Ascend(func(it mountItem) bool {
-		if m := it.m; m.phase == mountServed && !s.mounts.has(m.group) {
-			g := k.c.mounted.get(m.group)
-			k.c.root.hub.history.retire(m.group, m.path, g != nil && g.state().serves.sealed != 0)
-		}
-		return true
-	})
+// heard reports whether this member knows everything that the group of a mount has done,
+// because it has applied the seal.
+func (k *keeper) heard(id GroupID) bool {
+	g := k.c.mounted.get(id)
+	return g != nil && g.state().serves.sealed != 0
 }
 
 // follow wakes the keeper if what the root group publishes concerns it. The goroutine of
@@ -368,12 +360,6 @@ func (k *keeper) foresee(s *state) {
 func (k *keeper) follow(s *state) {
 	if s.mounts.byPath.tree != k.mounts || s.decrees != k.decrees {
 		k.mounts, k.decrees = s.mounts.byPath.tree, s.decrees
-		for m := range s.mounts.all() {
-			if m.phase == mountServed {
-				k.c.root.hub.history.serve(m.group, m.flipped)
-			}
-		}
-		k.c.root.hub.signal()
 		k.c.mounted.tell()
 		k.wake()
 	}

@@ -261,6 +261,7 @@ func (x *execution) changeMount(st *mountStep) Code {
 		x.install(m.path, st.back.node.settle(x.s))
 		x.install(quotaPlace(m.path), st.back.quotas.settle(x.s))
 		x.trimQuotaPlace(m.path)
+		x.eff.unmounted = append(x.eff.unmounted, unmounted{group: m.group, path: m.path, sealed: st.zxid, zxid: x.s.zxid})
 	case stepSeal, stepSealGroup:
 		panic("coord: unreachable: a step without an entry")
 	}

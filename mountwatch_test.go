@@ -210,3 +210,101 @@ func TestWatchesAcrossMounts(t *testing.T) {
 		}
 	})
 }
+
+// nextOf returns the next event of a watch.
+func nextOf(t *testing.T, w *coord.Watch) coord.Event {
+	t.Helper()
+	ev, ok := <-w.C()
+	if !ok {
+		t.Fatalf("the watch has ended: %v", w.Err())
+	}
+	return ev
+}
+
+// A watch was told something of the root group behind a mount, and nothing of the mount's
+// group. Who goes on from there when the mount has come to its end misses nothing of it.
+func TestResumeBehindAMountThatIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		mustCreate(t, c, "/q", "")
+		mustCreate(t, c, "/x", "")
+		w, err := c.Watch(t.Context(), "/", coord.Subtree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustMount(t, c, "/q")
+		if _, err := c.SetData(t.Context(), "/x", nil); err != nil {
+			t.Fatal(err)
+		}
+		var from coord.Position
+		for ev := nextOf(t, w); ; ev = nextOf(t, w) {
+			if from = ev.Position; ev.Path == "/x" {
+				break
+			}
+		}
+		w.Close()
+		mustCreate(t, c, "/q/a", "")
+		if err := c.Delete(t.Context(), "/q/a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Unmount(t.Context(), "/q"); err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, c, "/end", "")
+		w, err = c.Watch(t.Context(), "/", coord.Subtree, coord.From(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		var told []string
+		for ev := nextOf(t, w); ev.Path != "/end"; ev = nextOf(t, w) {
+			if ev.Path == "/q/a" {
+				told = append(told, ev.Type.String())
+			}
+		}
+		if fmt.Sprint(told) != "[NodeCreated NodeDeleted]" {
+			t.Errorf("from %v on, told of /q/a: %v", from, told)
+		}
+	})
+}
+
+// A member that restarts applies a mount and its end in one step. It has nothing of what
+// the mount's group did, and says so to who would have to be told.
+func TestResumeWhereTheMountIsNotKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		c := e.Member(1)
+		mustCreate(t, c, "/q", "")
+		v, err := c.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustMount(t, c, "/q")
+		mustCreate(t, c, "/q/a", "")
+		if err := c.Delete(t.Context(), "/q/a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Unmount(t.Context(), "/q"); err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, c, "/end", "")
+		e.Stop(c)
+		e.Restart(c)
+		c = e.Member(1)
+		w, err := c.Watch(t.Context(), "/q", coord.Subtree, coord.From(v.Position()))
+		if err == nil {
+			defer w.Close()
+			var told []string
+			for ev, cause := range w.Events() {
+				if err = cause; cause == nil {
+					told = append(told, ev.String())
+				}
+			}
+			if len(told) > 0 {
+				t.Errorf("told %v, of which nothing is known", told)
+			}
+		}
+		if !errors.As(err, new(*coord.CompactedError)) {
+			t.Errorf("from before the mount: %v", err)
+		}
+	})
+}

@@ -36,6 +36,16 @@ func (p places) with(at groupPosition) places {
 	return append(append(append(out, p[:i]...), at), p[i:]...)
 }
 
+// without returns places of which none is in g.
+func (p places) without(g GroupID) places {
+	i, ok := p.index(g)
+	if !ok {
+		return p
+	}
+	out := make(places, 0, len(p)-1)
+	return append(append(out, p[:i]...), p[i+1:]...)
+}
+
 // behind returns the places behind changes, of whole writes, that follow p.
 func (p places) behind(changes []change) places {
 	for i := range changes {

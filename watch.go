@@ -190,8 +190,9 @@ func (w *Watch) release() (ended bool) {
 	return ended
 }
 
-// mark has the reader told that it was given everything up to told.
-func (w *Watch) mark(told places) {
+// mark has the reader told that it was given everything up to told, in groups that it knows
+// of and in those of mounts that it has not heard of yet.
+func (w *Watch) mark(told places, mounts []*mount) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queued) > 0 {
@@ -203,6 +204,15 @@ func (w *Watch) mark(told places) {
 			at = at.with(now)
 		}
 	}
+	for _, m := range mounts {
+		if _, known := at.in(m.group); known || !w.touches(m.path) {
+			continue
+		}
+		if now, ok := told.in(m.group); ok {
+			at = at.with(now)
+		}
+	}
+	at = w.hub.history.current(at)
 	if w.unseen || !slices.Equal(at, w.at) {
 		w.at, w.marked, w.unseen = at, true, false
 		w.signalLocked()
@@ -403,7 +413,7 @@ func (w *Watch) tellHistory(yield func(Event) bool) (more bool, err error) {
 			if w.hasEnded() {
 				return true, nil // take tells why
 			}
-			if c.typ == changesLost && w.touches(c.path) {
+			if c.typ == changesLost && w.touches(c.path) && (w.from == nil || w.from.before(c)) {
 				return false, w.loses()
 			}
 			if !w.concerns(c) || !w.pass(c, i+1 == len(changes) || !changes[i+1].sameWrite(c)) {
@@ -453,6 +463,9 @@ func (w *Watch) tellLocked(c *change, all bool) {
 		at.events = allEvents
 	}
 	w.at = w.at.with(at)
+	if c.group == w.hub.g.id {
+		w.at = w.hub.history.current(w.at)
+	}
 }
 
 // positionBehind returns the Position of the event of c, which the reader is told now.
@@ -472,12 +485,8 @@ func (w *Watch) touches(path string) bool { return concerns(w.path, w.mode, path
 // concerns reports whether a watch of a mode on path is told of anything that the group of
 // a mount at mountPoint serves.
 func concerns(path string, mode WatchMode, mountPoint string) bool {
-	for _, top := range []string{mountPoint, quotaPlace(mountPoint)} {
-		if inSubtree(top, path) || mode == Subtree && inSubtree(path, top) {
-			return true
-		}
-	}
-	return false
+	served := mountedAs(path) // the quotas of a mount are below its mount point
+	return inSubtree(mountPoint, served) || mode == Subtree && (inSubtree(served, mountPoint) || inSubtree(path, pathQuota))
 }
 
 // concerns reports whether a change is one that the hub would offer to w.
@@ -641,13 +650,13 @@ func (w *Watch) startNow(v *View) error {
 
 // startWith has what v shows told first, unless w has ended already.
 func (w *Watch) startWith(v *View) error {
-	from, ok := w.hub.history.seek(w.concerned(v.places()))
+	from, ok := w.hub.history.seek(v.places(), w.touches)
 	if !ok {
 		return w.loses() // by a snapshot, a moment ago
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seq, w.at, w.from = from.seq, from.at, &from
+	w.seq, w.at, w.from = from.seq, w.concerned(from.at), &from
 	if w.err == nil {
 		w.initial, w.telling = v, true
 	}
@@ -687,7 +696,7 @@ func (w *Watch) startFrom(from places) error {
 			at = at.with(whole(m.group, m.sealed))
 		}
 	}
-	start, ok := w.hub.history.seek(at)
+	start, ok := w.hub.history.seek(at, w.touches)
 	if !ok {
 		return w.hub.compacted()
 	}

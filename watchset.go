@@ -110,12 +110,12 @@ func (ws *WatchSet) add(v *View, rs []Registration) error {
 	}
 	h := ws.hub
 	h.flush() // what v shows has been told to the set, and is none of rs's business
-	from, ok := h.history.seek(v.places())
+	late := newLateRegistrations(ws, rs)
+	from, ok := h.history.seek(v.places(), late.touches)
 	if !ok {
 		return h.compacted()
 	}
 	seq := from.seq
-	late := newLateRegistrations(ws, rs)
 	var buf []change
 	for {
 		behind, err := h.enlist(late, seq)
@@ -128,9 +128,12 @@ func (ws *WatchSet) add(v *View, rs []Registration) error {
 		}
 		for i := range buf {
 			switch c := &buf[i]; {
-			case c.typ == changesLost && late.touches(c.path):
-				return h.compacted()
-			case from.before(c):
+			case !from.before(c):
+			case c.typ == changesLost:
+				if late.touches(c.path) {
+					return h.compacted()
+				}
+			default:
 				late.offer(c, seq+uint64(i))
 			}
 		}

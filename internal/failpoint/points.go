@@ -14,7 +14,7 @@ const (
 
 	ApplyBegin   Point = "apply-begin"   // committed entries are about to be applied
 	ApplyEnd     Point = "apply-end"     // they are applied and published; the library does not know yet
-	EventEnqueue Point = "event-enqueue" // changes are in the history of watches, their effect cannot be read yet
+	EventEnqueue Point = "event-enqueue" // changes are decided, and neither they nor their effect can be seen yet
 	Published    Point = "published"     // their effect can be read
 	Reply        Point = "reply"         // a batch was applied; its callers are about to be answered
 
