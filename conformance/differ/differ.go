@@ -5,8 +5,10 @@ package differ
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -84,11 +86,26 @@ func (p *Pair) Run(ctx context.Context, s script.Script) ([2]Trace, error) {
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil {
-			return traces, fmt.Errorf("%s: %w", p.subjects[i].Name, err)
+			return traces, &SubjectError{Subject: p.subjects[i].Name, Err: err}
 		}
 	}
 	return traces, level(p.janitors)
 }
+
+// A SubjectError says that a script did not come to its end on one of the subjects.
+type SubjectError struct {
+	Subject string // its name
+	Err     error
+}
+
+// Error says on which, and why.
+func (e *SubjectError) Error() string { return e.Subject + ": " + e.Err.Error() }
+
+// Unwrap returns why.
+func (e *SubjectError) Unwrap() error { return e.Err }
+
+// Mute reports whether the subject left something without an answer.
+func (e *SubjectError) Mute() bool { return errors.Is(e.Err, os.ErrDeadlineExceeded) }
 
 // runs counts the scripts that were run by this process.
 var runs atomic.Int64

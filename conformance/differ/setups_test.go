@@ -87,10 +87,29 @@ func TestReaping(t *testing.T) {
 
 // TestLocalSessions compares sessions that their server alone knows. A ZooKeeper that
 // stands alone has none.
+//
+// A follower of ZooKeeper 3.8.0 that has refused an ephemeral znode to a local session
+// stops now and then: it answers nobody any more, and logs nothing (one run of some
+// hundred on a busy machine). Such a run compares nothing, so other servers are taken. To
+// coord that does not apply: it fails.
 func TestLocalSessions(t *testing.T) {
-	zk := subject.ZooKeeper(t, 3, "localSessionsEnabled", "true")
-	c := subject.Coord(t, 3, coordtest.WithZooKeeper(func(o *zkserver.Options) { o.LocalSessions = true }))
-	compareSetup(t, setupScript(t, "local"), zk.Addrs, c.Addrs)
+	const most = 3
+	s := setupScript(t, "local")
+	for attempt := 1; ; attempt++ {
+		zk := subject.ZooKeeper(t, 3, "localSessionsEnabled", "true")
+		c := subject.Coord(t, 3, coordtest.WithZooKeeper(func(o *zkserver.Options) { o.LocalSessions = true }))
+		pair := newSetupPair(t, zk.Addrs, c.Addrs)
+		traces, err := pair.Run(t.Context(), s)
+		if broken, ok := errors.AsType[*differ.SubjectError](err); ok && broken.Subject == zk.Name && broken.Mute() && attempt < most {
+			t.Logf("attempt %d: %v", attempt, err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		report(t, pair, traces)
+		return
+	}
 }
 
 // TestReadOnly compares servers that have lost the others.
