@@ -10,6 +10,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/invariants"
 )
 
 // A member that has started and cannot say hello yet, for want of a quorum, serves
@@ -60,6 +61,10 @@ func TestRestartedMemberServesNothingBeforeItsHello(t *testing.T) {
 // What a process has read it never un-reads: not through changes of leader, not
 // through a time of isolation, not through an installed snapshot, stale or not.
 func TestReadsNeverGoBack(t *testing.T) {
+	cuts := 9
+	if invariants.Enabled { // the race detector takes 3 s for each
+		cuts = 3
+	}
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
 		mustCreate(t, e.Leader(t.Context()), "/n", "")
 		e.Converged(t.Context())
@@ -107,7 +112,7 @@ func TestReadsNeverGoBack(t *testing.T) {
 				}
 			})
 		}
-		for i := range 9 {
+		for i := range cuts {
 			victim := e.Member(i%3 + 1)
 			if i%3 == 1 {
 				victim = e.Leader(t.Context())

@@ -9,6 +9,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/invariants"
 )
 
 func mustSession(t *testing.T, c *coord.Coordinator, timeout time.Duration) *coord.Session {
@@ -229,8 +230,12 @@ func TestOfTwoClaimantsTheLastWins(t *testing.T) {
 }
 
 func TestClaimantsRaceForTheDead(t *testing.T) {
+	races := 10
+	if invariants.Enabled { // the race detector takes 2 s for each
+		races = 3
+	}
 	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
-		for range 10 {
+		for range races {
 			owner := e.Follower(t.Context())
 			s := mustSession(t, owner, 5*time.Second)
 			mustCreate(t, s, "/eph", "", coord.Ephemeral)

@@ -395,7 +395,7 @@ func TestDirectoryVanishes_CURATOR724_CURATOR643(t *testing.T) {
 		for i := range 3 {
 			s := newSession(t, e.Member(i+1))
 			all.Go(func() {
-				for n := range 60 {
+				for n := range 30 {
 					h, err := recipes.Lock(t.Context(), s, "/a/b/lock")
 					if err != nil {
 						t.Errorf("Lock = %v", err)

@@ -149,13 +149,13 @@ func TestLeaseWhenTimeStoodStill(t *testing.T) {
 				holder, other := e.Member(1), e.Member(2)
 				var l *recipes.Lease
 				if renewed {
-					ttl = 5 * time.Minute
+					ttl = 3 * time.Minute
 					l = mustTakeLease(t, holder, "/lease", ttl)
 				}
 				for _, c := range e.Running() {
 					e.Isolate(c)
 				}
-				time.Sleep(4 * time.Minute)
+				time.Sleep(2 * time.Minute)
 				e.Heal()
 				eventually(t, "a leader", func() bool { return holder.Sync(t.Context(), "/") == nil })
 				if renewed {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"coord"
+	"coord/internal/invariants"
 )
 
 var restartsFlag = flag.Int("rolling.restarts", 3, "restarts of TestRolling")
@@ -75,7 +76,7 @@ func TestRolling(t *testing.T) {
 		t.Errorf("%d calls, %d moves, %d grants", calls, moves, r.grants.Load())
 	}
 	t.Logf("%d restarts, %d calls, %d grants of one lock, %d moves of %d sessions; the longest call took %v, at an election timeout of %v",
-		*restartsFlag, calls, r.grants.Load(), moves, len(guests), longest.Round(time.Millisecond), electionTimeout)
+		*restartsFlag, calls, r.grants.Load(), moves, len(guests), longest.Round(time.Millisecond), r.e.cfgs[0].ElectionTimeout)
 	for i := range r.e.procs {
 		r.e.stop(i)
 	}
@@ -86,6 +87,9 @@ func newRolling(t *testing.T) *rolling {
 	t.Helper()
 	e := newEnsemble(t, keptDir(t), 3)
 	for i := range e.cfgs {
+		if invariants.Enabled { // three members with the race detector on one processor
+			e.cfgs[i].ElectionTimeout, e.cfgs[i].SessionTimeout = 4*electionTimeout, 4*sessionTimeout
+		}
 		e.cfgs[i].Procs, e.cfgs[i].SnapshotEntries, e.cfgs[i].OpenACL = 1, 2000, true
 		if taskset, err := exec.LookPath("taskset"); err == nil {
 			e.cfgs[i].command = func(program string) *exec.Cmd { return exec.Command(taskset, "-c", "0", program) }
