@@ -53,6 +53,10 @@ type chaos struct {
 	hosts     []*lan.Host
 	authority *pki.Authority // nil if the members speak plain text
 	rng       *rand.Rand
+
+	replaces bool           // members are replaced
+	newest   coord.MemberID // that there ever was
+	leaving  []*process     // of members that were removed
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -67,6 +71,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			t.Error(err)
 		}
 	})
+	x.replaces, x.newest = seed%5 == 1 || seed%5 >= 3, coord.MemberID(n) //nolint:gosec // 3 or 5
 	var members []coord.Member
 	for i := range x.cfgs {
 		h, err := x.lan.Join()
@@ -74,7 +79,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			t.Fatal(err)
 		}
 		x.hosts = append(x.hosts, h)
-		members = append(members, coord.Member{ID: coord.MemberID(i + 1), Addr: h.Addr().String() + ":7001"})
+		members = append(members, coord.Member{ID: x.cfgs[i].ID, Addr: x.addr(i, x.cfgs[i].ID)})
 	}
 	for i := range x.cfgs {
 		x.cfgs[i].Members = members
@@ -132,6 +137,9 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 	}
 	x.awaitReady()
 	x.plant()
+	if seed%5 >= 2 {
+		x.haveMoves()
+	}
 	for round := range rounds {
 		began := time.Now()
 		w := x.startWorkload(seed, round)
@@ -139,7 +147,9 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 			x.afflict(x.pick())
 		}
 		x.heal()
+		x.awaitJoined()
 		x.awaitReady()
+		x.settle()
 		nap(x.rng, 300*time.Millisecond)
 		w.finish()
 		if !x.verify(x.rng) {
@@ -208,6 +218,7 @@ var afflictions = []affliction{
 	{"clock jump", 2, func(x *chaos) { x.jump(x.rng.IntN(len(x.hosts))) }},
 	{"flap", 2, func(x *chaos) {
 		if x.authority != nil { // new certificates are for the connections that follow
+			x.heal()        // so that one that joins can
 			x.awaitOpened() // one that starts may not find half of a file
 			x.certify()
 			x.count("new certificates")
@@ -223,6 +234,20 @@ var diskAfflictions = []affliction{
 	{"full disk", 3, func(x *chaos) { x.fillDisk(x.rng.IntN(len(x.hosts)), true) }},
 }
 
+// memberAfflictions change who the members are.
+var memberAfflictions = []affliction{
+	{"replace", 8, func(x *chaos) { x.replace(x.rng.IntN(len(x.hosts))) }},
+	{"replace and crash", 4, func(x *chaos) {
+		x.replace(x.rng.IntN(len(x.hosts)))
+		x.strike(x.rng)
+	}},
+	{"isolate and replace", 4, func(x *chaos) {
+		i := x.rng.IntN(len(x.hosts))
+		x.isolate(x.hosts[i])
+		x.replace(i)
+	}},
+}
+
 // pointAfflictions are for a binary with failpoints.
 var pointAfflictions = []affliction{
 	{"crash at a failpoint", 8, func(x *chaos) {
@@ -236,6 +261,9 @@ func (x *chaos) pick() affliction {
 	possible := slices.Clone(afflictions)
 	if x.cfgs[0].Journal != "" {
 		possible = append(possible, diskAfflictions...)
+	}
+	if x.replaces {
+		possible = append(possible, memberAfflictions...)
 	}
 	if failpoint.Enabled {
 		possible = append(possible, pointAfflictions...)

@@ -273,11 +273,11 @@ func liesOfZXID() map[string]func(*story) {
 	return map[string]func(*story){
 		"has digest": func(s *story) { s.o.views[2] = reply{ZXID: s.zxid, Digest: "other"} },
 		"another one": func(s *story) {
-			s.l.saw("member 1", s.zxid, "before the crash")
+			s.l.saw("member 1", &reply{ZXID: s.zxid, Digest: "before the crash"})
 		},
 		"where digest was seen": func(s *story) {
-			s.l.saw("member 1", 3, "digest")
-			s.l.saw("member 2", 3, "other")
+			s.l.saw("member 1", &reply{ZXID: 3, Digest: "digest"})
+			s.l.saw("member 2", &reply{ZXID: 3, Digest: "other"})
 		},
 		"the dump at":           func(s *story) { s.o.views[2] = reply{ZXID: s.zxid - 1, Digest: "older"} },
 		"all members are at":    func(s *story) { s.o.zxid = 2 },

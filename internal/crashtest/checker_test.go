@@ -18,14 +18,16 @@ import (
 // every member is up.
 type observation struct {
 	nodes    map[string]node
-	zxid     coord.ZXID
-	views    map[coord.MemberID]reply // zxid and digest of each member
-	held     map[string]bool          // sessions whose handles were alive after the dump
-	dead     map[string]bool          // sessions that ended long enough before for their ephemerals to vanish
-	sessions int                      // that the ensemble has
-	wantSess int                      // that live members hold
-	missing  map[string]time.Duration // ephemerals seen to be missing, and when
-	suspend  time.Duration            // how old a sign of life can be of which "connected" is said
+	zxid     coord.ZXID                   // of the root group
+	groups   map[coord.GroupID]coord.ZXID // of the mounts' groups
+	place    string                       // of all
+	views    map[coord.MemberID]reply     // zxid and digest of each member
+	held     map[string]bool              // sessions whose handles were alive after the dump
+	dead     map[string]bool              // sessions that ended long enough before for their ephemerals to vanish
+	sessions int                          // that the ensemble has
+	wantSess int                          // that live members hold
+	missing  map[string]time.Duration     // ephemerals seen to be missing, and when
+	suspend  time.Duration                // how old a sign of life can be of which "connected" is said
 }
 
 // A checker explains an observation by the ledger.
@@ -443,34 +445,47 @@ func (c *checker) tooEarly(e *entry, s *session) {
 // anybody was told.
 func (c *checker) views() {
 	for id, v := range c.o.views {
-		if was, ok := c.l.digests[v.ZXID]; ok && was != v.Digest {
-			c.wrong("member %v has digest %.8s at %v, another one %.8s", id, v.Digest, v.ZXID, was)
+		if was, ok := c.l.digests[placeOf(&v)]; ok && was != v.Digest {
+			c.wrong("member %v has digest %.8s at %s, another one %.8s", id, v.Digest, placeOf(&v), was)
 		}
-		c.l.digests[v.ZXID] = v.Digest
+		c.l.digests[placeOf(&v)] = v.Digest
 		if v.ZXID != c.o.zxid {
 			c.wrong("member %v is at %v, the dump at %v", id, v.ZXID, c.o.zxid)
 		}
 	}
-	if c.o.zxid < c.l.maxZXID {
-		c.wrong("all members are at %v, but %v was acknowledged", c.o.zxid, c.l.maxZXID)
+	highest := c.o.zxid
+	for _, z := range c.o.groups {
+		highest = max(highest, z)
+	}
+	for domain, z := range c.l.maxZXID {
+		if domain == theRest && c.o.zxid < z || highest < z {
+			c.wrong("all members are at %v and %v, but %v was acknowledged", c.o.zxid, c.o.groups, z)
+		}
 	}
 	for path, n := range c.o.nodes {
-		if z := max(n.Stat.Czxid, n.Stat.Mzxid, n.Stat.Pzxid); z > c.o.zxid {
-			c.wrong("%s has zxid %v, the tree %v", path, z, c.o.zxid)
+		if z := max(n.Stat.Czxid, n.Stat.Mzxid, n.Stat.Pzxid); z > highest {
+			c.wrong("%s has zxid %v, the tree %v", path, z, highest)
 		}
 	}
 }
 
-// order checks that writes are in the order of their zxids, which no two share,
-// as far as real time tells: what was acknowledged before something else was
+// order checks that the writes of each domain are in the order of their zxids, which no
+// two share, as far as real time tells: what was acknowledged before something else was
 // asked for comes first.
 func (c *checker) order() {
-	var es []*entry
+	domains := map[string][]*entry{}
 	for _, e := range c.l.entries {
 		if e.Kind != regRead && e.zxid() != 0 {
-			es = append(es, e)
+			domain := c.l.domainLocked(e)
+			domains[domain] = append(domains[domain], e)
 		}
 	}
+	for _, es := range domains {
+		c.orderOf(es)
+	}
+}
+
+func (c *checker) orderOf(es []*entry) {
 	slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.zxid(), b.zxid()) })
 	latest := &entry{Begin: math.MinInt64}
 	for i, e := range es {

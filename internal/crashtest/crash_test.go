@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -225,8 +226,9 @@ func (e *ensemble) crash(i int, rng *rand.Rand) {
 func (e *ensemble) leader() int {
 	for i := range e.procs {
 		if p := e.proc(i); p.isReady() {
-			if st := p.status(); st.Leader != 0 {
-				return int(st.Leader) - 1
+			st := p.status()
+			if at := slices.IndexFunc(e.cfgs, func(c memberConfig) bool { return c.ID == st.Leader }); at >= 0 {
+				return at
 			}
 		}
 	}

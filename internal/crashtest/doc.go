@@ -25,13 +25,18 @@
 //
 //	grants_test.go     holders of locks: who was told that he holds, with which fence, and the writes that a lock protects
 //	items_test.go      a queue: nothing lost, nothing acknowledged twice
-//	history_test.go    recorders in all processes, whose streams must agree and make the tree that is found
+//	history_test.go    recorders in all processes, whose streams must agree, of each group by itself, and make the tree that is found
 //	registers_test.go  porcupine, which knows nothing of zxids, judges the registers
 //
 // TestChaos has the members on hosts of a network of their own (package lan), and
 // does more to them:
 //
 //	go test ./internal/crashtest -run TestChaos -chaos.minutes=20   # make chaos
+//
+// In three of five ensembles registers, numbers, sequential and ephemeral znodes are served
+// by raft groups of their own, and registers and numbers move from group to group all the
+// time (moves_test.go); in three of five, members are replaced by new ones
+// (members_linux_test.go).
 //
 // It needs root on Linux and the program ip, and is skipped elsewhere.
 //

@@ -108,7 +108,7 @@ func (e *ensemble) start(i int) *process {
 func (l *ledger) floor() coord.ZXID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.maxZXID
+	return l.maxZXID[theRest]
 }
 
 // event is called for what a process says without being asked.
@@ -121,6 +121,13 @@ func (e *ensemble) event(p *process, r reply) {
 	case eventFailed, eventOpenFailed:
 		if r.Event == eventFailed && p.mayFail.Load() && strings.Contains(r.Error, logFailed) {
 			e.count("log that could not be written")
+			return
+		}
+		if p.triesToJoin(&r) {
+			p.ending.Store(true)
+			return
+		}
+		if p.removed.Load() && strings.Contains(r.Error, coord.ErrNotMember.Error()) {
 			return
 		}
 		e.l.violate("process %d of member %v: %s: %s", p.n, p.cfg.ID, r.Event, r.Error)
@@ -279,6 +286,9 @@ func (e *ensemble) decide() {
 	e.t.Helper()
 	for i := range e.procs {
 		e.must(i, request{Op: opSetData, Path: tickDir, Data: fmt.Sprint(i)})
+		if e.moves() {
+			e.decideMoved(i)
+		}
 	}
 }
 
@@ -295,24 +305,25 @@ func (e *ensemble) observe(rng *rand.Rand) *observation {
 			if err != nil {
 				return false
 			}
-			e.l.saw(fmt.Sprint("member ", i+1), v.ZXID, v.Digest)
-			o.views[coord.MemberID(i+1)] = v
+			e.l.saw(fmt.Sprint("member ", e.cfgs[i].ID), &v)
+			o.views[e.cfgs[i].ID] = v
 		}
 		d, err := e.proc(rng.IntN(len(e.procs))).call(request{Op: opDump})
 		if err != nil {
 			return false
 		}
-		e.l.saw("the dump", d.ZXID, d.Digest)
-		o.zxid, o.nodes = d.ZXID, map[string]node{}
+		e.l.saw("the dump", &d)
+		o.nodes = map[string]node{}
+		o.is(&d)
 		for _, n := range d.Nodes {
 			o.nodes[n.Path] = n
 		}
 		for _, v := range o.views {
-			if v.ZXID != o.zxid {
+			if placeOf(&v) != o.place {
 				return false
 			}
 		}
-		return e.history.reached(len(e.procs), o.zxid)
+		return e.history.reached(o)
 	})
 	if !ok {
 		e.t.Logf("views: %+v", o.views)
@@ -324,6 +335,17 @@ func (e *ensemble) observe(rng *rand.Rand) *observation {
 		}
 	}
 	return o
+}
+
+// is has o be of the place of a view.
+func (o *observation) is(view *reply) {
+	o.zxid, o.place = view.ZXID, placeOf(view)
+	pos, err := coord.ParsePosition(view.Position)
+	if err != nil {
+		panic(err) // the member has printed it
+	}
+	o.groups = placesOf(pos)
+	delete(o.groups, rootGroup)
 }
 
 // dying returns the sessions that have ended, as far as is known here.

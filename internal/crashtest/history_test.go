@@ -1,8 +1,10 @@
 package crashtest_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -17,30 +19,34 @@ type written struct {
 	seen   time.Duration // the parent was told by then
 }
 
-// A span is what one watch of a recorder has told: all writes behind from, up to to.
+// A span is what one watch of a recorder has told: of each group all writes behind from,
+// up to to.
 type span struct {
-	from, to coord.ZXID
-	writes   []coord.ZXID
+	from, to map[coord.GroupID]coord.ZXID
+	writes   map[coord.GroupID][]coord.ZXID
 }
 
 // A history is what recorders in all processes have told of the writes since the last
-// check. They must agree with each other and with the tree.
+// check. They must agree with each other and with the tree. Each group's writes have an
+// order of their own. What moves from one group to another has zxids that grow, so it is
+// as if all were one order.
 type history struct {
 	now func() time.Duration
 
 	mu        sync.Mutex
-	findings                                    // guarded by mu
-	writes    map[coord.ZXID]*written           // guarded by mu
-	spans     map[coord.MemberID][]*span        // guarded by mu
-	positions map[coord.MemberID]coord.Position // guarded by mu
-	tree      map[string]told                   // guarded by mu; of the last check
-	told      int                               // guarded by mu; events, ever
+	findings                                            // guarded by mu
+	writes    map[coord.GroupID]map[coord.ZXID]*written // guarded by mu
+	checked   map[coord.GroupID]coord.ZXID              // guarded by mu; writes up to it are in the tree
+	spans     map[coord.MemberID][]*span                // guarded by mu
+	positions map[coord.MemberID]coord.Position         // guarded by mu
+	tree      map[string]told                           // guarded by mu; of the last check
+	told      int                                       // guarded by mu; events, ever
 }
 
 func newHistory(now func() time.Duration) *history {
 	return &history{
-		now: now, writes: map[coord.ZXID]*written{}, spans: map[coord.MemberID][]*span{},
-		positions: map[coord.MemberID]coord.Position{}, tree: map[string]told{},
+		now: now, writes: map[coord.GroupID]map[coord.ZXID]*written{}, checked: map[coord.GroupID]coord.ZXID{},
+		spans: map[coord.MemberID][]*span{}, positions: map[coord.MemberID]coord.Position{}, tree: map[string]told{},
 	}
 }
 
@@ -59,37 +65,57 @@ func (h *history) hear(id coord.MemberID, r *reply) {
 		h.wrong("watch: member %v tells position %q: %v", id, r.Position, err)
 		return
 	}
-	z := zxidOf(pos)
+	at := placesOf(pos)
 	if r.Event == eventRecording {
-		h.spans[id] = append(h.spans[id], &span{from: z, to: z})
+		h.spans[id] = append(h.spans[id], &span{from: at, to: maps.Clone(at), writes: map[coord.GroupID][]coord.ZXID{}})
 		h.positions[id] = pos
 		return
 	}
 	s := h.spans[id][len(h.spans[id])-1]
-	if z < s.to || z == s.to && len(r.Told) > 0 {
-		h.wrong("watch: member %v was told %v behind %v", id, r.Told, s.to)
-		return
+	g := cmp.Or(r.Group, rootGroup)
+	for in, z := range at {
+		if z < s.to[in] || in == g && z == s.to[in] && len(r.Told) > 0 {
+			h.wrong("watch: member %v was told %v of group %v behind %v", id, r.Told, in, s.to[in])
+			return
+		}
+		s.to[in] = z
 	}
-	s.to, h.positions[id] = z, pos
-	if len(r.Told) == 0 {
-		return
-	}
-	s.writes = append(s.writes, z)
-	h.told += len(r.Told)
-	if was := h.writes[z]; was == nil {
-		h.writes[z] = &written{r.Told, h.now()}
-	} else if !slices.Equal(was.events, r.Told) {
-		h.wrong("watch: member %v was told %+v at %v, another one %+v", id, r.Told, z, was.events)
+	h.positions[id] = pos
+	if len(r.Told) > 0 {
+		h.enter(id, s, g, at[g], r.Told)
 	}
 }
 
-// reached reports whether every one of n members' recorders is at z.
-func (h *history) reached(n int, z coord.ZXID) bool {
+// enter enters what a recorder says of one write.
+func (h *history) enter(id coord.MemberID, s *span, g coord.GroupID, z coord.ZXID, events []told) {
+	h.told += len(events)
+	if z <= h.checked[g] {
+		return // to one who came later
+	}
+	s.writes[g] = append(s.writes[g], z)
+	if h.writes[g] == nil {
+		h.writes[g] = map[coord.ZXID]*written{}
+	}
+	if was := h.writes[g][z]; was == nil {
+		h.writes[g][z] = &written{events, h.now()}
+	} else if !slices.Equal(was.events, events) {
+		h.wrong("watch: member %v was told %+v at %v, another one %+v", id, events, z, was.events)
+	}
+}
+
+// reached reports whether the recorders of all members have come to what is observed.
+func (h *history) reached(o *observation) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range n {
-		if zxidOf(h.positions[coord.MemberID(i+1)]) < z {
+	for id := range o.views {
+		at := placesOf(h.positions[id])
+		if at[rootGroup] < o.zxid {
 			return false
+		}
+		for g, z := range o.groups {
+			if at[g] < z {
+				return false
+			}
 		}
 	}
 	return true
@@ -99,10 +125,12 @@ func (h *history) reached(n int, z coord.ZXID) bool {
 func (h *history) seen(path, data string) (at time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, w := range h.writes {
-		for _, ev := range w.events {
-			if ev.Path == path && ev.Data == data && (!ok || w.seen < at) {
-				at, ok = w.seen, true
+	for _, writes := range h.writes {
+		for _, w := range writes {
+			for _, ev := range w.events {
+				if ev.Path == path && ev.Data == data && (!ok || w.seen < at) {
+					at, ok = w.seen, true
+				}
 			}
 		}
 	}
@@ -114,24 +142,11 @@ func (h *history) seen(path, data string) (at time.Duration, ok bool) {
 func (h *history) check(o *observation) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	zxids := slices.Sorted(maps.Keys(h.writes))
-	for id, spans := range h.spans {
-		for _, s := range spans {
-			from, _ := slices.BinarySearch(zxids, s.from+1)
-			to, _ := slices.BinarySearch(zxids, s.to+1)
-			if want := zxids[from:to]; !slices.Equal(s.writes, want) {
-				h.wrong("watch: a recorder of member %v was told of %d writes between %v and %v, want %d: %s", id, len(s.writes), s.from, s.to, len(want), difference(s.writes, want))
-			}
-		}
+	for g, writes := range h.writes {
+		h.compare(g, slices.Sorted(maps.Keys(writes)))
 	}
-	for _, z := range zxids {
-		if z > o.zxid {
-			break
-		}
-		h.apply(z)
-		delete(h.writes, z)
-	}
-	h.forget(o.zxid)
+	h.applyAll(o)
+	h.forget()
 	for path, n := range o.nodes {
 		if t, ok := h.tree[path]; strings.HasPrefix(path, "/zookeeper") || path == "/" {
 			continue
@@ -147,9 +162,52 @@ func (h *history) check(o *observation) error {
 	return h.found()
 }
 
+// compare holds what each recorder was told of a group against all that is known of it.
+func (h *history) compare(g coord.GroupID, zxids []coord.ZXID) {
+	for id, spans := range h.spans {
+		for _, s := range spans {
+			from, _ := slices.BinarySearch(zxids, max(s.from[g], h.checked[g])+1)
+			to, _ := slices.BinarySearch(zxids, s.to[g]+1)
+			if want := zxids[from:max(from, to)]; !slices.Equal(s.writes[g], want) {
+				h.wrong("watch: a recorder of member %v was told of %d writes of group %v between %v and %v, want %d: %s",
+					id, len(s.writes[g]), g, s.from[g], s.to[g], len(want), difference(s.writes[g], want))
+			}
+		}
+	}
+}
+
+// applyAll applies all writes to the tree that the dump shows: those of each group up to
+// where it was, and all of the groups that were gone by then.
+func (h *history) applyAll(o *observation) {
+	all := map[coord.ZXID][]*written{}
+	for g, writes := range h.writes {
+		upTo := coord.ZXID(math.MaxUint64)
+		if g == rootGroup {
+			upTo = o.zxid
+		} else if z, ok := o.groups[g]; ok {
+			upTo = z
+		}
+		for z, w := range writes {
+			if z <= upTo {
+				all[z] = append(all[z], w)
+				h.checked[g] = max(h.checked[g], z)
+				delete(writes, z)
+			}
+		}
+	}
+	for _, z := range slices.Sorted(maps.Keys(all)) {
+		for _, w := range all[z] { // of different groups, so of different znodes
+			h.apply(z, w)
+		}
+	}
+}
+
 // apply applies a write to the tree.
-func (h *history) apply(z coord.ZXID) {
-	for _, ev := range h.writes[z].events {
+func (h *history) apply(z coord.ZXID, w *written) {
+	for _, ev := range w.events {
+		if strings.HasPrefix(ev.Path, "/zookeeper") {
+			continue // the ensemble's own
+		}
 		was, there := h.tree[ev.Path]
 		switch {
 		case ev.Type == coord.NodeCreated && there, ev.Type != coord.NodeCreated && !there:
@@ -165,12 +223,16 @@ func (h *history) apply(z coord.ZXID) {
 	}
 }
 
-// forget drops what was told up to z, which every recorder has reached.
-func (h *history) forget(z coord.ZXID) {
+// forget drops what was checked.
+func (h *history) forget() {
 	for id, spans := range h.spans {
 		last := spans[len(spans)-1]
-		i, _ := slices.BinarySearch(last.writes, z+1)
-		h.spans[id] = []*span{{from: max(z, last.from), to: last.to, writes: slices.Clone(last.writes[i:])}}
+		kept := &span{from: last.from, to: last.to, writes: map[coord.GroupID][]coord.ZXID{}}
+		for g, zxids := range last.writes {
+			i, _ := slices.BinarySearch(zxids, h.checked[g]+1)
+			kept.writes[g] = slices.Clone(zxids[i:])
+		}
+		h.spans[id] = []*span{kept}
 	}
 }
 

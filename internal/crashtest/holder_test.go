@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,37 +94,67 @@ func (m *member) record(from coord.Position) {
 // ended and why.
 func (m *member) tellAll(watch *coord.Watch, from coord.Position) (coord.Position, error) {
 	var write []told
+	var group coord.GroupID // that wrote it
 	for ev, err := range watch.Events() {
 		if err != nil {
 			return from, err
 		}
 		if ev.Type != coord.Progress {
 			write = append(write, told{Type: ev.Type, Path: ev.Path, Data: string(ev.Data), Version: ev.Stat.Version})
+			if group == 0 {
+				group = writer(from, &ev)
+			}
 			ev.Position = watch.Position()
 		}
 		if !whole(ev.Position) {
 			continue
 		}
 		from = ev.Position
-		m.out <- reply{Event: eventTold, ZXID: zxidOf(from), Position: from.String(), Told: write}
-		write = nil
+		m.out <- reply{Event: eventTold, ZXID: zxidOf(from), Position: from.String(), Group: group, Told: write}
+		write, group = nil, 0
 	}
 	return from, nil
 }
 
-// whole reports whether all of a write lies before a Position, and zxidOf returns
-// which one. A Position is opaque to users; this is a test.
+// What follows reads Positions. They are opaque to users; this is a test.
+
+// whole reports whether all of a write lies before a Position.
 func whole(p coord.Position) bool { return !strings.Contains(p.String(), "+") }
 
-func zxidOf(p coord.Position) coord.ZXID {
-	_, at, ok := strings.Cut(p.String(), ":")
-	if !ok {
-		return 0
+// rootGroup is the group of what is not mounted.
+const rootGroup coord.GroupID = 1
+
+// placesOf returns which write a Position lies behind in each group.
+func placesOf(p coord.Position) map[coord.GroupID]coord.ZXID {
+	at := map[coord.GroupID]coord.ZXID{}
+	if p.IsZero() {
+		return at
 	}
-	at, _, _ = strings.Cut(at, "+")
-	z, err := coord.ParseZXID(at)
-	if err != nil {
-		panic(fmt.Sprintf("position %v: %v", p, err)) // the parent shows how this process ended
+	parts := strings.SplitN(p.String(), "-", 3)
+	for part := range strings.SplitSeq(parts[len(parts)-1], ",") {
+		group, behind, _ := strings.Cut(part, ":")
+		behind, _, _ = strings.Cut(behind, "+")
+		g, err := strconv.ParseUint(group, 10, 64)
+		z, errZXID := coord.ParseZXID(behind)
+		if err = errors.Join(err, errZXID); err != nil {
+			panic(fmt.Sprintf("position %v: %v", p, err)) // the parent shows how this process ended
+		}
+		at[coord.GroupID(g)] = z
 	}
-	return z
+	return at
+}
+
+// zxidOf returns which write of the root group a Position lies behind.
+func zxidOf(p coord.Position) coord.ZXID { return placesOf(p)[rootGroup] }
+
+// writer returns the group whose write ev is the first told event of behind was: it is the
+// one in which that has brought the watch on.
+func writer(was coord.Position, ev *coord.Event) coord.GroupID {
+	before := placesOf(was)
+	for g, z := range placesOf(ev.Position) {
+		if z == ev.ZXID && before[g] != z {
+			return g
+		}
+	}
+	panic(fmt.Sprintf("%v at %v, behind %v, was told at %v", ev.Type, ev.ZXID, was, ev.Position))
 }

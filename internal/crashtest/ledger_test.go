@@ -2,10 +2,13 @@ package crashtest_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,18 +97,19 @@ type ledger struct {
 	deletable  []*entry // guarded by mu; acknowledged seqCreates that nobody was asked to delete
 	values     map[string]settled
 	sessions   map[string]*session
-	digests    map[coord.ZXID]string
-	maxZXID    coord.ZXID // guarded by mu; of an acknowledged write or a linearizable read
-	violations []error    // guarded by mu; found on the way
-	judged     int        // guarded by mu; calls that porcupine found an order for
-	undecided  int        // guarded by mu; registers for which it was not done in time
-	noSpace    bool       // guarded by mu; some disk was full
+	digests    map[string]string     // guarded by mu; by the position of the view
+	maxZXID    map[string]coord.ZXID // guarded by mu; of an acknowledged write or a linearizable read, by domain
+	moving     bool                  // guarded by mu; there are mounts
+	violations []error               // guarded by mu; found on the way
+	judged     int                   // guarded by mu; calls that porcupine found an order for
+	undecided  int                   // guarded by mu; registers for which it was not done in time
+	noSpace    bool                  // guarded by mu; some disk was full
 }
 
 func newLedger(w io.Writer) *ledger {
 	return &ledger{
 		start: time.Now(), out: bufio.NewWriter(w), open: map[[2]uint64]*entry{},
-		values: map[string]settled{}, sessions: map[string]*session{}, digests: map[coord.ZXID]string{},
+		values: map[string]settled{}, sessions: map[string]*session{}, digests: map[string]string{}, maxZXID: map[string]coord.ZXID{},
 	}
 }
 
@@ -149,7 +153,7 @@ func (l *ledger) begin(e *entry) *entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.ID = uint64(len(l.entries) + 1)
-	e.Floor = l.maxZXID
+	e.Floor = l.maxZXID[l.domainLocked(e)]
 	e.Begin = l.now()
 	l.entries = append(l.entries, e)
 	return e
@@ -174,12 +178,11 @@ func (l *ledger) end(e *entry, seq uint64, a reply, answered bool, floor coord.Z
 		l.violateLocked("process %d went back in time: it answered entry %d at %v and had shown %v before that was sent", e.Process, e.ID, a.ZXID, floor)
 	}
 	if e.Outcome == acked {
-		if a.ZXID < e.Floor {
+		domain := l.domainLocked(e)
+		if domain == theRest && a.ZXID < e.Floor { // what is told with an answer is the root group's
 			l.violateLocked("entry %d (%s) was acknowledged by process %d at %v, but %v was acknowledged before it was sent", e.ID, e.Kind, e.Process, a.ZXID, e.Floor)
 		}
-		if z := e.zxid(); z > l.maxZXID {
-			l.maxZXID = z
-		}
+		l.maxZXID[domain] = max(l.maxZXID[domain], e.zxid())
 		if e.Kind == seqCreate {
 			l.deletable = append(l.deletable, e)
 		}
@@ -234,16 +237,37 @@ func (l *ledger) takeTarget(rng *rand.Rand) *entry {
 	return e
 }
 
-// saw takes note of a digest.
-func (l *ledger) saw(who string, z coord.ZXID, digest string) {
+// A domain is what one group serves at any time: what is, or may come to be, a mount. The
+// order of zxids means something within it only.
+const theRest = ""
+
+// domainLocked returns the domain of what an entry is about.
+func (l *ledger) domainLocked(e *entry) string {
+	if !l.moving {
+		return theRest
+	}
+	for _, mount := range slices.Concat(mountsForGood, mountsForAWhile()) {
+		if e.Path == mount || strings.HasPrefix(e.Path, mount+"/") {
+			return mount
+		}
+	}
+	return theRest
+}
+
+// saw takes note of the digest of a view.
+func (l *ledger) saw(who string, view *reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if was, ok := l.digests[z]; ok && was != digest {
-		l.violateLocked("%s has digest %.8s at %v, where %.8s was seen before", who, digest, z, was)
+	at := placeOf(view)
+	if was, ok := l.digests[at]; ok && was != view.Digest {
+		l.violateLocked("%s has digest %.8s at %s, where %.8s was seen before", who, view.Digest, at, was)
 		return
 	}
-	l.digests[z] = digest
+	l.digests[at] = view.Digest
 }
+
+// placeOf returns what views that show the same have in common.
+func placeOf(view *reply) string { return cmp.Or(view.Position, view.ZXID.String()) }
 
 // openSession enters a session.
 func (l *ledger) openSession(key string, id coord.SessionID, timeout time.Duration) {

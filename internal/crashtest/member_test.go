@@ -86,7 +86,7 @@ func serve(cfg *memberConfig, out chan<- reply) int {
 		}
 		below.FS = disk
 	}
-	if disk != nil || failpoint.Enabled && len(c.InitialMembers) > 0 {
+	if disk != nil || failpoint.Enabled && len(c.InitialMembers)+len(c.Join) > 0 {
 		private.SetMemory(&c, below) // otherwise all is as in production
 	}
 	var co *coord.Coordinator
@@ -114,7 +114,7 @@ func serve(cfg *memberConfig, out chan<- reply) int {
 			os.Exit(0) // the parent is gone: no farewell
 		}
 		var r request
-		if err := json.Unmarshal(line, &r); err != nil {
+		if err := json.Unmarshal(line, &r); err != nil { //nolint:musttag // this binary reads what it writes
 			fmt.Fprintln(os.Stderr, "crashtest: request:", err)
 			return 2
 		}
@@ -307,6 +307,17 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		return m.receive(ctx, r, p)
 	case opDrain:
 		return m.c.Drain(ctx)
+	case opMount:
+		return m.c.Mount(ctx, r.Path)
+	case opUnmount:
+		return m.c.Unmount(ctx, r.Path)
+	case opReplace:
+		_, err := m.c.Reconfigure(ctx, coord.Reconfiguration{Members: []coord.Member{r.Member}, Remove: []coord.MemberID{r.ID}})
+		return err
+	case opMembers:
+		conf := m.c.Configuration()
+		p.Members, p.Settled = conf.Members, conf.Settled
+		return nil
 	case opPause:
 		return m.pause(ctx, r, p)
 	case opSkip:
@@ -332,7 +343,7 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 		if err != nil {
 			return err
 		}
-		p.ZXID, p.Digest = v.ZXID(), v.Digest().String()
+		p.ZXID, p.Digest, p.Position = zxidOf(v.Position()), v.Digest().String(), v.Position().String()
 		if r.Op == opDump {
 			for z := range v.Walk("/") {
 				p.Nodes = append(p.Nodes, node{Path: z.Path, Data: string(z.Data), Stat: z.Stat})
@@ -444,6 +455,9 @@ func environmental(p *reply) bool {
 		if strings.HasSuffix(p.Error, text) {
 			return true
 		}
+	}
+	if strings.Contains(p.Error, coord.ErrNotMember.Error()+": it was removed") {
+		return true
 	}
 	return strings.Contains(p.Error, coord.ErrFailed.Error()+": "+logFailed)
 }

@@ -38,6 +38,7 @@ type process struct {
 
 	ending  atomic.Bool   // by our hand
 	mayFail atomic.Bool   // its log is made to
+	removed atomic.Bool   // from the ensemble
 	cut     sync.Once     // its power
 	zxid    atomic.Uint64 // the highest that it has shown
 	openErr string        // set before opened is closed
@@ -172,7 +173,7 @@ func (p *process) send(r *request) (<-chan reply, uint64) {
 	}
 	p.seq++
 	r.Seq = p.seq
-	line, err := json.Marshal(r)
+	line, err := json.Marshal(r) //nolint:musttag // this binary reads what it writes
 	if err != nil {
 		panic(err) // of our own making
 	}
@@ -283,6 +284,12 @@ func (p *process) exitError() error {
 	default:
 	}
 	return fmt.Errorf("process %d of member %v ended by itself: %w; its log ends:\n%s", p.n, p.cfg.ID, errorOr(p.exitErr, "exit status 0"), tail(p.logPath))
+}
+
+// triesToJoin reports whether a process gives up because no member has answered it. It may
+// be started again.
+func (p *process) triesToJoin(r *reply) bool {
+	return r.Event == eventOpenFailed && len(p.cfg.Join) > 0 && strings.Contains(r.Error, "join: "+coord.ErrTimeout.Error())
 }
 
 func errorOr(err error, text string) error {

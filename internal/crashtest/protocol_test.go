@@ -17,6 +17,7 @@ type memberConfig struct {
 	ID               coord.MemberID `json:"id"`
 	Dir              string         `json:"dir"`
 	Members          []coord.Member `json:"members"`
+	Join             []string       `json:"join"` // instead of Members
 	Listen           string         `json:"listen"`
 	ElectionTimeout  time.Duration  `json:"electionTimeout"`
 	SessionTimeout   time.Duration  `json:"sessionTimeout"`
@@ -43,7 +44,7 @@ type memberConfig struct {
 
 func (c *memberConfig) coord() (coord.Config, error) {
 	cfg := coord.Config{
-		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Listen: c.Listen,
+		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Join: c.Join, Listen: c.Listen,
 		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
 		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
 	}
@@ -84,6 +85,11 @@ const (
 	opSpace    = "space"  // the disk has Delta bytes left; a negative number ends that
 	opPoint    = "point"  // the process is killed at the failpoint Data, when it was spared there Delta times
 
+	opMount   = "mount"   // Path
+	opUnmount = "unmount" // Path
+	opReplace = "replace" // the member ID by Member
+	opMembers = "members" // Coordinator.Configuration, as Members and Settled
+
 	opVersions = "versions" // of the format that the members read
 	opActivate = "activate" // the format version Delta
 
@@ -111,6 +117,8 @@ type request struct {
 	Timeout time.Duration    `json:"timeout,omitempty"` // of the call or, for opSession, of the session
 	Ops     []request        `json:"ops,omitempty"`
 	Key     string           `json:"key,omitempty"` // the parent's name of what is held
+	Member  coord.Member     `json:"member,omitzero"`
+	ID      coord.MemberID   `json:"id,omitempty"`
 }
 
 // An outcome is what is known of a request that was sent.
@@ -161,6 +169,9 @@ type reply struct {
 	Fence    coord.ZXID         `json:"fence,omitempty"`
 	Told     []told             `json:"told,omitempty"`
 	Position string             `json:"position,omitempty"`
+	Group    coord.GroupID      `json:"group,omitempty"` // that Told is a write of
+	Settled  bool               `json:"settled,omitempty"`
+	Members  []coord.Member     `json:"members,omitempty"`
 }
 
 // A told is one change of one znode.

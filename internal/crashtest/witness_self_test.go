@@ -111,7 +111,7 @@ func TestWitnesses(t *testing.T) {
 			s.items.all[s.put].put, s.items.all[s.put].done = unknown, true
 			delete(s.o.nodes, doneDir+"/d-1")
 		},
-		"of member 2 was told of 1 writes between 0x4 and 0x8, want 2: 0x7 (-1)": func(s *testimony) {
+		"of member 2 was told of 1 writes of group 1 between 0x4 and 0x8, want 2: 0x7 (-1)": func(s *testimony) {
 			s.say(1, eventTold, 7, told{coord.NodeCreated, "/y", "", 0})
 			s.say(2, eventTold, 8)
 		},

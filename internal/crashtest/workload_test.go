@@ -32,6 +32,10 @@ func (e *ensemble) startWorkload(seed uint64, round int) *workload {
 			w.wg.Go(func() { work(i, rng) })
 		}
 	}
+	if e.moves() {
+		rng := rand.New(rand.NewPCG(seed, uint64(round)<<16|200))
+		w.wg.Go(func() { w.move(rng) })
+	}
 	return w
 }
 
@@ -114,7 +118,7 @@ func (w *workload) ask(p *process, rng *rand.Rand) {
 		})
 	default:
 		if a, err := p.call(request{Op: opView}); err == nil {
-			w.e.l.saw(fmt.Sprintf("process %d of member %v", p.n, p.cfg.ID), a.ZXID, a.Digest)
+			w.e.l.saw(fmt.Sprintf("process %d of member %v", p.n, p.cfg.ID), &a)
 		}
 	}
 }
