@@ -49,11 +49,13 @@ type history struct {
 type groupHistory struct {
 	zxid   ZXID          // as published
 	last   groupPosition // behind the last change of it that was appended; zero: none was
+	end    uint64        // the sequence number behind that change
 	path   string        // the mount point; empty until it is served, and of the root group
 	served bool          // its changes may be told
 	held   []change      // until it is served
 	over   bool          // nothing of it is told any more
 	ended  ZXID          // of the root group, since when it is over
+	runs   bool          // it may publish more
 }
 
 // A publication is what becomes visible at once.
@@ -101,6 +103,7 @@ func (h *history) publish(p *publication, show func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.groupLocked(p.state.group)
+	of.runs = true
 	for i := range p.unmounted {
 		h.retireLocked(&p.unmounted[i])
 	}
@@ -137,6 +140,7 @@ func (h *history) appendLocked(of *groupHistory, changes []change) {
 		of.last = c.behind()
 	}
 	h.changes = append(h.changes, changes...)
+	of.end = h.nextLocked()
 	h.trimLocked()
 }
 
@@ -200,6 +204,7 @@ func (h *history) replace(s *state, show func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.groupLocked(s.group)
+	of.runs = true
 	if s.group == h.root {
 		h.resetLocked(s)
 	} else {
@@ -239,6 +244,7 @@ func (h *history) resetLocked(s *state) {
 		}
 	}
 	h.forgetLocked(whole(h.root, s.zxid))
+	h.pruneLocked()
 	h.followLocked(s)
 }
 
@@ -286,6 +292,27 @@ func (h *history) trimLocked() {
 	h.first += uint64(drop)
 	clear(h.changes[:drop]) // let go of the znodes
 	h.changes = h.changes[drop:]
+	h.pruneLocked()
+}
+
+// stopped takes note that a group of a mount will publish nothing more.
+func (h *history) stopped(g GroupID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.groupLocked(g).runs = false
+	h.pruneLocked()
+}
+
+// pruneLocked forgets groups of mounts that came and went: those of which nothing is here,
+// and that were gone before the oldest place of the root group from which anybody can start.
+func (h *history) pruneLocked() {
+	root, _ := h.oldest.in(h.root)
+	for g, of := range h.groups {
+		if of.over && !of.runs && of.ended <= root.zxid && of.end <= h.first {
+			delete(h.groups, g)
+			h.oldest = h.oldest.without(g)
+		}
+	}
 }
 
 // noteGoneLocked keeps the ACL of a znode that was deleted.

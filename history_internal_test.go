@@ -206,6 +206,38 @@ func TestForgottenChangesOfAMountThatIsGone(t *testing.T) {
 	}
 }
 
+// A history does not grow with every mount that there ever was.
+func TestHistoryForgetsMountsThatAreGone(t *testing.T) {
+	b := newBareMount(t)
+	h := b.history()
+	h.maxChanges = 4
+	b.root(1, 0, bareChange(1, "/a"))
+	for i := range 50 {
+		z, g := ZXID(10*i+10), GroupID(i+2)
+		s := newState(rootGroup)
+		s.zxid = z
+		s.mounts.given = uint64(i + 1)
+		s.mounts.put(&mount{path: "/q", group: g, phase: mountServed, sealed: z - 1, flipped: z})
+		b.g.publish(&published{state: s.freeze()}, nil)
+		publishTo(h, g, z+1, bareChange(z+1, "/q/a"))
+		b.root(z+3, 0, bareChange(z+3, "/a"), unmounted{group: g, path: "/q", sealed: z + 2, zxid: z + 3})
+		publishTo(h, g, z+4, bareChange(z+4, "/q/late")) // nobody hears of it
+		if h.groups[g] == nil {
+			t.Fatalf("group %v is forgotten, and runs", g)
+		}
+		h.stopped(g)
+	}
+	if len(h.groups) > 4 || len(h.forgotten()) > 1 {
+		t.Errorf("of 50 mounts that are gone, %d groups are known, and %v", len(h.groups)-1, h.forgotten())
+	}
+	if told, err := b.until("/a", places{whole(rootGroup, 490)}, "/"); err != nil || fmt.Sprint(told) != "[/q/a@0x1eb]" {
+		t.Errorf("from before the last unmount: %v, %v", told, err)
+	}
+	if _, err := b.until("/a", places{whole(rootGroup, 100)}, "/"); !errors.As(err, new(*CompactedError)) {
+		t.Errorf("from long before: %v", err)
+	}
+}
+
 // A mark names the groups of mounts that the watch has heard nothing of, and not those that
 // are gone.
 func TestMarksNameMounts(t *testing.T) {

@@ -328,6 +328,7 @@ func (k *keeper) retire(g *group) {
 	g.log.Info("group of a mount ended")
 	g.mounts.Add(-1)
 	k.c.mounted.drop(g)
+	k.c.root.hub.history.stopped(g.id)
 	delete(k.retiring, g.id)
 	delete(k.catching, g.id)
 	delete(k.sweeping, g.id)
