@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ func (m *member) tellAll(watch *coord.Watch, from coord.Position) (coord.Positio
 		if ev.Type != coord.Progress {
 			write = append(write, told{Type: ev.Type, Path: ev.Path, Data: string(ev.Data), Version: ev.Stat.Version})
 			if group == 0 {
-				group = writer(from, &ev)
+				group = m.writer(from, &ev)
 			}
 			ev.Position = watch.Position()
 		}
@@ -147,14 +148,32 @@ func placesOf(p coord.Position) map[coord.GroupID]coord.ZXID {
 // zxidOf returns which write of the root group a Position lies behind.
 func zxidOf(p coord.Position) coord.ZXID { return placesOf(p)[rootGroup] }
 
-// writer returns the group whose write ev is the first told event of behind was: it is the
-// one in which that has brought the watch on.
-func writer(was coord.Position, ev *coord.Event) coord.GroupID {
-	before := placesOf(was)
-	for g, z := range placesOf(ev.Position) {
-		if z == ev.ZXID && before[g] != z {
+// writer returns the group whose write ev is the first told event of behind was: one in
+// which that has brought the watch on. A mark that was not told yet can have brought others
+// on, by chance to the same zxid; the one that serves the znode is meant then.
+func (m *member) writer(was coord.Position, ev *coord.Event) coord.GroupID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, mount := range m.c.Mounts() {
+		m.mounts[mount.Group] = mount.Path
+	}
+	return writer(placesOf(was), placesOf(ev.Position), ev, m.mounts)
+}
+
+func writer(was, at map[coord.GroupID]coord.ZXID, ev *coord.Event, mounts map[coord.GroupID]string) coord.GroupID {
+	var may []coord.GroupID
+	for g, z := range at {
+		if z == ev.ZXID && was[g] != z {
+			may = append(may, g)
+		}
+	}
+	for _, g := range may {
+		if path, known := mounts[g]; known && (ev.Path == path || strings.HasPrefix(ev.Path, path+"/")) {
 			return g
 		}
 	}
-	panic(fmt.Sprintf("%v at %v, behind %v, was told at %v", ev.Type, ev.ZXID, was, ev.Position))
+	if slices.Contains(may, rootGroup) || len(may) == 0 {
+		return rootGroup // if nothing fits, the parent says so
+	}
+	return slices.Min(may)
 }

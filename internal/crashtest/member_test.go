@@ -41,6 +41,7 @@ type member struct {
 	sessions map[string]*coord.Session            // guarded by mu
 	held     map[string]*recipes.Held             // guarded by mu
 	taken    map[string]*recipes.Delivery[string] // guarded by mu
+	mounts   map[coord.GroupID]string             // guarded by mu; what groups serve or served, as far as was seen
 }
 
 // runMember serves requests until its input ends.
@@ -100,7 +101,7 @@ func serve(cfg *memberConfig, out chan<- reply) int {
 	out <- reply{Event: eventOpened}
 	m := &member{
 		c: co, disk: disk, points: below.Failpoints, out: out, sessions: map[string]*coord.Session{},
-		held: map[string]*recipes.Held{}, taken: map[string]*recipes.Delivery[string]{},
+		held: map[string]*recipes.Held{}, taken: map[string]*recipes.Delivery[string]{}, mounts: map[coord.GroupID]string{},
 	}
 	go m.tellReady()
 	go m.tellFailure()

@@ -120,3 +120,26 @@ func TestOrderIsOfDomains(t *testing.T) {
 		}
 	}
 }
+
+// TestWriterIsWhoServes has a recorder find the group of an event where several groups have
+// come to its zxid.
+func TestWriterIsWhoServes(t *testing.T) {
+	type at = map[coord.GroupID]coord.ZXID
+	mounts := map[coord.GroupID]string{2: seqDir, 3: regDir + "/0"}
+	for _, test := range []struct {
+		was, at at
+		path    string
+		want    coord.GroupID
+	}{
+		{at{1: 6}, at{1: 7}, tickDir, 1},
+		{at{1: 6, 2: 5}, at{1: 6, 2: 7}, seqDir + "/n-1", 2},
+		{at{1: 6, 2: 5, 3: 4}, at{1: 7, 2: 7, 3: 7}, regDir + "/0", 3},
+		{at{1: 6, 2: 5, 3: 7}, at{1: 7, 2: 7, 3: 7}, regDir + "/0", 1}, // the mount was there before
+		{at{1: 6, 2: 5}, at{1: 7, 2: 7}, regDir + "/01", 1},
+		{at{1: 6}, at{1: 6, 9: 7}, ctrDir + "/0", 9}, // nobody has seen that mount
+	} {
+		if got := writer(test.was, test.at, &coord.Event{Path: test.path, ZXID: 7}, mounts); got != test.want {
+			t.Errorf("%s at %v behind %v is of group %v, want %v", test.path, test.at, test.was, got, test.want)
+		}
+	}
+}
