@@ -163,7 +163,7 @@ func (p *presence) appear(s *coord.Session, there coord.Znode) error {
 	p.ever, p.past, p.good = true, nil, data
 	p.tell(func() {
 		p.now = Incarnation{Path: made.Path, Generation: made.Stat.Czxid, Session: s.ID()}
-		p.session, p.held = s, n
+		p.session, p.held, p.err = s, n, nil
 	})
 	return errAgain // to register for the znode
 }
