@@ -43,8 +43,8 @@ test: ## the tests, with the seeds of every fuzz target
 	go test ./...
 
 .PHONY: race
-race: ## the tests under the race detector, with internal assertions on, in random order
-	go test -race -shuffle=on -timeout 15m ./...
+race: ## the tests under the race detector, with internal assertions on, in random order; the examples have their turn in `test`
+	go test -race -shuffle=on -timeout 15m $$(go list ./... | grep -v -e /examples/ -e /internal/lint$$)
 
 .PHONY: cover
 cover: ## the tests, with a coverage profile in coverage.out

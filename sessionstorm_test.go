@@ -97,9 +97,9 @@ func (st *sessionStorm) step(t *testing.T, r *rand.Rand) {
 // once, with callers that leave, messages that are lost, leaders that change and a
 // member that catches up by a snapshot, and sees that nothing is left of it.
 func TestSessionStorm(t *testing.T) {
-	seeds := uint64(3)
+	seeds, storms := uint64(3), 40*time.Second
 	if invariants.Enabled || testing.Short() { // the race detector takes 17 s for each
-		seeds = 1
+		seeds, storms = 1, 20*time.Second
 	}
 	for seed := range seeds {
 		inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
@@ -115,7 +115,7 @@ func TestSessionStorm(t *testing.T) {
 			base, goroutines := work(), runtime.NumGoroutine()
 			st := &sessionStorm{e: e}
 			e.Lose(0.01, seed)
-			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), storms)
 			defer cancel()
 			var storm sync.WaitGroup
 			for i := range uint64(12) {
