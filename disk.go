@@ -122,7 +122,7 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		Addr: addrs[replica.MemberID(cfg.ID)], Listen: cfg.Listen, Members: addrs,
 		Tick: t.tick, ElectionTicks: t.electionTicks, HeartbeatTicks: t.heartbeatTicks,
 		SnapshotEntries: cfg.SnapshotEntries, CompactionOverhead: max(cfg.SnapshotEntries/10, 1),
-		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised,
+		LogShards: cfg.LogShards, Initialised: d.dir.Initialised, MarkInitialised: d.dir.MarkInitialised, Forget: d.dir.Forget,
 		Removed: d.dir.Removed, MarkRemoved: d.dir.MarkRemoved,
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
 		OnRemoved: c.onRemoved,
@@ -215,6 +215,9 @@ func (d *disk) note(groups []*group) error {
 	for g, index := range indexes {
 		d.noted[GroupID(g)] = index
 	}
+	maps.DeleteFunc(d.noted, func(id GroupID, _ uint64) bool {
+		return !slices.ContainsFunc(groups, func(g *group) bool { return g.id == id })
+	})
 	return d.dir.NoteAllApplied(indexes)
 }
 

@@ -140,3 +140,16 @@ func ExpireInMount(ctx context.Context, c *Coordinator, path string, s *Session)
 func StopMounted(ctx context.Context, c *Coordinator, path string) error {
 	return c.host.StopGroup(ctx, replica.GroupID(groupAt(c, path)))
 }
+
+// StoredBy returns the groups that c has something of on its disk.
+func StoredBy(c *Coordinator) []GroupID {
+	stored, err := c.host.Stored()
+	if err != nil {
+		return nil
+	}
+	var ids []GroupID
+	for _, id := range stored {
+		ids = append(ids, GroupID(id))
+	}
+	return ids
+}

@@ -54,6 +54,7 @@ func (k *keeper) run() {
 	if err := k.c.root.awaitJoined(ctx); err != nil {
 		return // before, the table may be an old one
 	}
+	k.removeLeftovers()
 	tick := time.NewTicker(k.c.root.timing.touchEvery)
 	defer tick.Stop()
 	for {
@@ -67,6 +68,39 @@ func (k *keeper) run() {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// removeLeftovers removes what this member keeps of groups whose mounts are gone: it was
+// away when they ended, or crashed while it removed them. The ids of groups are never used
+// again, and the table is at least as new as any that this directory has seen, for this
+// process has joined the root group: whatever is not in it has ended.
+func (k *keeper) removeLeftovers() {
+	stored, err := k.c.host.Stored()
+	if err != nil {
+		if k.c.ctx.Err() == nil {
+			k.c.log.Warn("groups that have ended are not looked for", slog.Any("err", err))
+		}
+		return
+	}
+	there := map[GroupID]bool{rootGroup: true}
+	for m := range k.c.root.state().mounts.all() {
+		there[m.group] = true
+	}
+	for _, id := range stored {
+		if !there[GroupID(id)] {
+			k.remove(GroupID(id))
+		}
+	}
+}
+
+// remove removes what this member keeps of a group that has ended. If it cannot, the next
+// process does.
+func (k *keeper) remove(id GroupID) {
+	ctx, cancel := context.WithTimeout(k.c.ctx, k.c.root.timing.suspendAfter)
+	defer cancel()
+	if err := k.c.host.RemoveGroup(ctx, replica.GroupID(id)); err != nil && k.c.ctx.Err() == nil {
+		k.c.log.Warn("group that has ended not removed from the disk", slog.Uint64("group", uint64(id)), slog.Any("err", err))
 	}
 }
 
@@ -305,7 +339,8 @@ func (s *state) leaderToBe(current time.Duration) MemberID {
 	return m.id
 }
 
-// retire ends this member's part in a group whose mount is gone. Members that are
+// retire ends this member's part in a group whose mount is gone, and removes it from the
+// disk. Members that are
 // behind can learn from this one that the group is sealed, for as long as one waits for
 // a quorum.
 func (k *keeper) retire(g *group) {
@@ -329,6 +364,7 @@ func (k *keeper) retire(g *group) {
 	g.mounts.Add(-1)
 	k.c.mounted.drop(g)
 	k.c.root.hub.history.stopped(g.id)
+	k.remove(g.id)
 	delete(k.retiring, g.id)
 	delete(k.catching, g.id)
 	delete(k.sweeping, g.id)

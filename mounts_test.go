@@ -30,11 +30,14 @@ func served(t *testing.T, e *coordtest.Ensemble, path string, mounted bool) coor
 	return by
 }
 
-// ended waits until no running member has groups of mounts.
+// ended waits until no running member has groups of mounts, nor anything of such on its
+// disk.
 func ended(t *testing.T, e *coordtest.Ensemble) {
 	t.Helper()
 	eventually(t, "the groups of mounts to end", func() bool {
-		return !slices.ContainsFunc(e.Running(), func(c *coord.Coordinator) bool { return len(coord.GroupsOf(c)) > 0 })
+		return !slices.ContainsFunc(e.Running(), func(c *coord.Coordinator) bool {
+			return len(coord.GroupsOf(c)) > 0 || !slices.Equal(coord.StoredBy(c), []coord.GroupID{1})
+		})
 	})
 }
 

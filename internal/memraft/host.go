@@ -185,6 +185,37 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 	}
 }
 
+// Stored implements [replica.Host].
+func (h *Host) Stored() ([]replica.GroupID, error) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.closed {
+		return nil, replica.ErrClosed
+	}
+	var groups []replica.GroupID
+	for p, d := range h.net.disks {
+		if p.member == h.cfg.Member && d.began {
+			groups = append(groups, p.group)
+		}
+	}
+	slices.Sort(groups)
+	return groups, nil
+}
+
+// RemoveGroup implements [replica.Host].
+func (h *Host) RemoveGroup(_ context.Context, g replica.GroupID) error {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	switch {
+	case h.closed:
+		return replica.ErrClosed
+	case h.replicas[g] != nil:
+		return fmt.Errorf("memraft: remove group %d: it runs", g)
+	}
+	delete(h.net.disks, place{h.cfg.Member, g})
+	return nil
+}
+
 // Close implements [replica.Host]. For the other members it is a crash.
 func (h *Host) Close() error {
 	h.closing.Do(func() {

@@ -3,6 +3,7 @@ package memraft_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -179,6 +180,43 @@ func TestStopAndStart(t *testing.T) {
 			e.propose(1, 20+i)
 		}
 		e.converge()
+	})
+}
+
+// What is left of a group that does not run can be removed, and stays away.
+func TestRemoveGroup(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		e := newEnsemble(t, 3, 6, nil)
+		e.propose(1, 1)
+		h := e.hosts[1]
+		stored := func(want ...replica.GroupID) {
+			t.Helper()
+			if got, err := h.Stored(); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("Stored = %d, %v; want %d", got, err, want)
+			}
+		}
+		if err := h.RemoveGroup(t.Context(), group); err == nil {
+			t.Error("a group that runs was removed")
+		}
+		stored(group)
+		if err := h.StopGroup(t.Context(), group); err != nil {
+			t.Fatal(err)
+		}
+		stored(group)
+		if err := h.RemoveGroup(t.Context(), group); err != nil {
+			t.Fatal(err)
+		}
+		stored()
+		e.propose(2, 2) // the others go on
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.RemoveGroup(t.Context(), group); !errors.Is(err, replica.ErrClosed) {
+			t.Errorf("RemoveGroup behind Close = %v", err)
+		}
+		if _, err := h.Stored(); !errors.Is(err, replica.ErrClosed) {
+			t.Errorf("Stored behind Close = %v", err)
+		}
 	})
 }
 

@@ -99,10 +99,12 @@ type Config struct {
 	// Initialised reports whether MarkInitialised was ever called for a group
 	// in Dir. MarkInitialised must have written that down durably when it
 	// returns; it may be called again for a group it was called for before. It
-	// is called while StartGroup runs and must not call the Host. Both are nil
-	// or none is; see [Host.StartGroup] for what they protect from.
+	// is called while StartGroup runs and must not call the Host. Forget is called by
+	// RemoveGroup and takes it all back, durably. All are nil or none is; see
+	// [Host.StartGroup] for what they protect from.
 	Initialised     func(replica.GroupID) bool
 	MarkInitialised func(replica.GroupID) error
+	Forget          func(replica.GroupID) error
 
 	// Removed reports whether MarkRemoved was ever called for a group in Dir, and so
 	// whether this member was removed from it. MarkRemoved must have written that down
@@ -234,8 +236,8 @@ func (c *Config) validate() error {
 	if c.ElectionTicks <= 2*c.HeartbeatTicks {
 		wrong("Config.ElectionTicks %d must be more than twice HeartbeatTicks %d", c.ElectionTicks, c.HeartbeatTicks)
 	}
-	if (c.Initialised == nil) != (c.MarkInitialised == nil) {
-		wrong("Config.Initialised and Config.MarkInitialised go together")
+	if marks := c.Initialised == nil; marks != (c.MarkInitialised == nil) || marks != (c.Forget == nil) {
+		wrong("Config.Initialised, Config.MarkInitialised and Config.Forget go together")
 	}
 	if (c.Removed == nil) != (c.MarkRemoved == nil) {
 		wrong("Config.Removed and Config.MarkRemoved go together")

@@ -25,7 +25,7 @@ func withDirectory(tb testing.TB, path string) (opened option, seal func()) {
 			tb.Fatal(err)
 		}
 		c.Dir, c.Directory = d.NodeHostDir(), d.ID()
-		c.Initialised, c.MarkInitialised = d.Initialised, d.MarkInitialised
+		c.Initialised, c.MarkInitialised, c.Forget = d.Initialised, d.MarkInitialised, d.Forget
 		c.Removed, c.MarkRemoved = d.Removed, d.MarkRemoved
 	}
 	return opened, func() {

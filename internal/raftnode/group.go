@@ -323,6 +323,54 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 	}
 }
 
+// Stored implements [replica.Host].
+func (h *Host) Stored() ([]replica.GroupID, error) {
+	if !h.enter() {
+		return nil, replica.ErrClosed
+	}
+	defer h.gate.RUnlock()
+	replicas, err := h.logs.made.ListNodeInfo()
+	if err != nil {
+		return nil, fmt.Errorf("raftnode: list groups: %w", err)
+	}
+	var groups []replica.GroupID
+	for _, r := range replicas {
+		if r.ReplicaID == uint64(h.cfg.Member) {
+			groups = append(groups, replica.GroupID(r.ShardID))
+		}
+	}
+	slices.Sort(groups)
+	return slices.Compact(groups), nil
+}
+
+// RemoveGroup implements [replica.Host]. The mark that the group has lived here goes
+// first: with it, and without a log, the directory could not be opened again. The space
+// comes free when the log database compacts, and the empty directory of the group's
+// snapshots is removed by the next start; until then the library refuses by it what other
+// members may still send.
+func (h *Host) RemoveGroup(ctx context.Context, g replica.GroupID) error {
+	if !h.enter() {
+		return replica.ErrClosed
+	}
+	defer h.gate.RUnlock()
+	if h.group(g) != nil {
+		return fmt.Errorf("raftnode: remove group %d: it runs", g)
+	}
+	if h.cfg.Forget != nil {
+		if err := h.cfg.Forget(g); err != nil {
+			return fmt.Errorf("raftnode: remove group %d: %w", g, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, unloadPatience) // the library wants a deadline
+	defer cancel()
+	// It panics if the log cannot be written. The next write that matters says so as well.
+	err := noPanic(func() error { return h.nh.SyncRemoveData(ctx, uint64(g), uint64(h.cfg.Member)) })
+	if err != nil {
+		return fmt.Errorf("raftnode: remove group %d: %w", g, err)
+	}
+	return nil
+}
+
 // group returns the group, or nil if this Host does not run it.
 func (h *Host) group(g replica.GroupID) *group {
 	h.mu.RLock()

@@ -3,7 +3,9 @@ package raftnode_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,10 +43,23 @@ func (m *marks) mark(g replica.GroupID) error {
 	return nil
 }
 
+func (m *marks) forget(g replica.GroupID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail == nil {
+		delete(m.made, g)
+	}
+	return m.fail
+}
+
+func (m *marks) give(c *raftnode.Config) {
+	c.Initialised, c.MarkInitialised, c.Forget = m.initialised, m.mark, m.forget
+}
+
 func withMarks(m *marks) option {
 	return func(i int, c *raftnode.Config) {
 		if i == 0 {
-			c.Initialised, c.MarkInitialised = m.initialised, m.mark
+			m.give(c)
 		}
 	}
 }
@@ -142,6 +157,63 @@ func TestStartGroupTwice(t *testing.T) {
 	}
 	wantErr(t, "StopGroup of no group", e.hosts[0].StopGroup(t.Context(), 9), replica.ErrNoGroup)
 }
+
+// What is left of a group is removed when it does not run, and after its mark: a disk
+// that cannot take that back keeps it all.
+func TestRemoveGroup(t *testing.T) {
+	for name, configs := range map[string]func(testing.TB, int, ...option) []raftnode.Config{"memory": inMemoryOf, "disk": onDisk} {
+		t.Run(name, func(t *testing.T) {
+			var m marks
+			e := open(t, configs(t, 1, withMarks(&m)), 1, 2)
+			stored := func(want ...replica.GroupID) {
+				t.Helper()
+				if got, err := e.hosts[0].Stored(); err != nil || !slices.Equal(got, want) {
+					t.Fatalf("Stored = %d, %v; want %d", got, err, want)
+				}
+			}
+			for k := range 30 {
+				e.propose(0, 1, "kept")
+				e.propose(0, 2, fmt.Sprint(k))
+			}
+			if _, err := snapshot(t, e.hosts[0], 2); err != nil {
+				t.Fatal(err)
+			}
+			stored(1, 2)
+			if err := e.hosts[0].RemoveGroup(t.Context(), 2); err == nil || !m.initialised(2) {
+				t.Fatalf("RemoveGroup of one that runs = %v, and it is marked: %v", err, m.initialised(2))
+			}
+			stopGroup(t, e.hosts[0], 2)
+			stored(1, 2)
+			m.fail = errors.New("no space left")
+			wantErr(t, "RemoveGroup that cannot be written down", e.hosts[0].RemoveGroup(t.Context(), 2), m.fail)
+			stored(1, 2)
+			m.fail = nil
+			if err := e.hosts[0].RemoveGroup(t.Context(), 2); err != nil || m.initialised(2) {
+				t.Fatalf("RemoveGroup = %v, and it is marked: %v", err, m.initialised(2))
+			}
+			stored(1)
+			if err := e.hosts[0].RemoveGroup(t.Context(), 2); err != nil {
+				t.Errorf("RemoveGroup of what is gone = %v", err)
+			}
+
+			closed := e.hosts[0]
+			e.closeHost(0)
+			wantErr(t, "RemoveGroup behind Close", closed.RemoveGroup(t.Context(), 1), replica.ErrClosed)
+			_, err := closed.Stored()
+			wantErr(t, "Stored behind Close", err, replica.ErrClosed)
+			e.openHost(0)
+			e.start(0, 1)
+			e.propose(0, 1, "kept")
+			stored(1)
+			if got := e.machines[1][0].count(); got != 31 {
+				t.Errorf("the other group has %d entries, want 31", got)
+			}
+		})
+	}
+}
+
+// inMemoryOf is inMemory, which needs no test.
+func inMemoryOf(_ testing.TB, n int, opts ...option) []raftnode.Config { return inMemory(n, opts...) }
 
 // StopGroup waits for the machine, and gives up waiting with its context.
 func TestStopGroupWaitsForMachine(t *testing.T) {

@@ -657,7 +657,7 @@ func TestJoinedIsReadFromTheLog(t *testing.T) {
 	m := marks{fail: errors.New("no space left")}
 	c := e.cfgs[0]
 	c.Member, c.Addr, c.FS, c.Members = 2, "n2", vfs.NewMem(), nil
-	c.Initialised, c.MarkInitialised = m.initialised, m.mark
+	m.give(&c)
 	e.settle(c)
 	wantErr(t, "StartGroup that cannot mark", e.hosts[1].StartGroup(1, new(counter), replica.Join), m.fail)
 	m.fail = nil

@@ -205,6 +205,15 @@ type Host interface {
 	// is not called any more.
 	StopGroup(ctx context.Context, g GroupID) error
 
+	// Stored returns the groups that this member keeps anything of, whether they run or
+	// not, in order.
+	Stored() ([]GroupID, error)
+
+	// RemoveGroup removes for good what this member keeps of g, which must not run here,
+	// and must never be started here again: it would have forgotten how it voted. What
+	// is left behind by one that fails, or is cut short by a crash, is still Stored.
+	RemoveGroup(ctx context.Context, g GroupID) error
+
 	// Propose appends cmd to the log of g and waits until it is applied on
 	// this member. It does not retry.
 	Propose(ctx context.Context, g GroupID, cmd []byte) error

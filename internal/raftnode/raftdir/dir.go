@@ -58,7 +58,8 @@ type Dir struct {
 
 	// write is held while the manifest is written, so that writers queue and
 	// readers do not. It is taken before mu.
-	write sync.Mutex
+	write     sync.Mutex
+	forgotten map[replica.GroupID]bool // guarded by write; what Forget was called for
 
 	mu     sync.Mutex
 	m      manifest // guarded by mu; written under write and mu
@@ -225,16 +226,19 @@ func (d *Dir) checkRaft(hostname string) error {
 	if err := d.checkPresence(l); err != nil {
 		return err
 	}
-	var moved []*replicaLog
+	var c contents
 	if OnDisk(d.fs) && l.data != "" {
-		if moved, err = d.verify(l, hostname); err != nil {
+		if c, err = d.verify(l, hostname); err != nil {
+			return err
+		}
+		if err := d.discardSnapshots(l, c.own); err != nil {
 			return err
 		}
 	}
 	if err := d.breakSeal(); err != nil {
 		return err
 	}
-	return d.adopt(l, hostname, moved)
+	return d.adopt(l, hostname, c.moved)
 }
 
 // update changes the manifest durably. change returns false if there is
@@ -345,6 +349,7 @@ func (d *Dir) Initialised(g replica.GroupID) bool { return d.view().Initialised[
 // is not.
 func (d *Dir) MarkInitialised(g replica.GroupID) error {
 	return d.update(func(m *manifest) bool {
+		delete(d.forgotten, g)
 		if m.Initialised[g] {
 			return false
 		}
@@ -356,10 +361,14 @@ func (d *Dir) MarkInitialised(g replica.GroupID) error {
 	})
 }
 
-// Forget drops everything recorded of g. It is to be called before the data of
+// Forget drops everything recorded of g, durably. It is to be called before the data of
 // a replica are removed for good, or replaced by an older backup on purpose.
 func (d *Dir) Forget(g replica.GroupID) error {
 	return d.update(func(m *manifest) bool {
+		if d.forgotten == nil {
+			d.forgotten = make(map[replica.GroupID]bool)
+		}
+		d.forgotten[g] = true
 		if !m.Initialised[g] && m.Applied[g] == 0 && !m.Removed[g] {
 			return false
 		}
@@ -399,12 +408,14 @@ func (d *Dir) NoteApplied(g replica.GroupID, index uint64) error {
 	return d.NoteAllApplied(map[replica.GroupID]uint64{g: index})
 }
 
-// NoteAllApplied is NoteApplied for any number of groups at the price of one.
+// NoteAllApplied is NoteApplied for any number of groups at the price of one. Nothing is
+// noted of a group that was forgotten: who asks for that comes late, and the next Open
+// would want the log.
 func (d *Dir) NoteAllApplied(indexes map[replica.GroupID]uint64) error {
 	return d.update(func(m *manifest) bool {
 		changed := false
 		for g, index := range indexes {
-			if index <= m.Applied[g] {
+			if index <= m.Applied[g] || d.forgotten[g] {
 				continue
 			}
 			if m.Applied == nil {

@@ -43,7 +43,8 @@
 //	    or older log files
 //
 // It mends a changed host name, a directory that was moved, and flag files
-// torn by a crash of the first start.
+// torn by a crash of the first start, and removes the snapshots of groups that were
+// forgotten.
 //
 // # What it cannot find
 //

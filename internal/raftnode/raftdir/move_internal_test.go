@@ -86,15 +86,15 @@ func TestHostNameCrash(t *testing.T) {
 		d := &Dir{fs: vfsDefault, path: dir, m: m}
 		l, err := readLayout(vfsDefault, d.NodeHostDir())
 		must(t, err)
-		moved, err := d.verify(l, other)
+		c, err := d.verify(l, other)
 		must(t, err)
-		if len(moved) != 1 {
-			t.Fatalf("%d records to move, want 1", len(moved))
+		if len(c.moved) != 1 {
+			t.Fatalf("%d records to move, want 1", len(c.moved))
 		}
 		for _, step := range []func() error{
 			d.breakSeal,
 			func() error { return d.renameHost(l, other) },
-			func() error { return d.rewriteRecords(l, other, moved) },
+			func() error { return d.rewriteRecords(l, other, c.moved) },
 			func() error { return d.repin(l, other) },
 		}[:steps+1] {
 			must(t, step())

@@ -95,21 +95,27 @@ func (d *Dir) checkPresence(l layout) error {
 		"a volume is not mounted or files were deleted", m.Member, len(m.Initialised))
 }
 
+// The contents of a directory are what its logs say.
+type contents struct {
+	own map[replica.GroupID]*replicaLog // of this member
+
+	// moved are the replicas whose snapshot records name another place than the one
+	// their files are in now or will be in once the host folder has this host's name.
+	moved []*replicaLog
+}
+
 // verify checks everything below the NodeHostDir that the library would
-// panic about, or not notice. It returns the replicas whose snapshot records
-// name another place than the one their files are in now or will be in once
-// the host folder has this host's name.
-func (d *Dir) verify(l layout, hostname string) ([]*replicaLog, error) {
+// panic about, or not notice.
+func (d *Dir) verify(l layout, hostname string) (contents, error) {
 	m := d.view()
 	dbs, err := scanDatabases(d.fs, l, m)
 	if err != nil {
-		return nil, err
+		return contents{}, err
 	}
 	if err := m.Seal.check(l, dbs); err != nil {
-		return nil, err
+		return contents{}, err
 	}
-	own := make(map[replica.GroupID]*replicaLog)
-	var moved []*replicaLog
+	c := contents{own: make(map[replica.GroupID]*replicaLog)}
 	for _, name := range l.databases {
 		db := dbs[name]
 		if db == nil {
@@ -117,24 +123,24 @@ func (d *Dir) verify(l layout, hostname string) ([]*replicaLog, error) {
 		}
 		logs, err := db.verifyContents()
 		if err != nil {
-			return nil, err
+			return contents{}, err
 		}
 		for _, r := range logs {
 			if err := d.verifySnapshotOf(l, r); err != nil {
-				return nil, err
+				return contents{}, err
 			}
 			if r.snapshot.Filepath != "" && r.snapshot.Filepath != l.snapshotPath(hostname, r.snapshot.Filepath) {
-				moved = append(moved, r)
+				c.moved = append(c.moved, r)
 			}
 			if r.member == uint64(m.Member) {
-				own[replica.GroupID(r.group)] = r
+				c.own[replica.GroupID(r.group)] = r
 			}
 		}
 	}
 	if err := verifySnapshotFlags(d.fs, l); err != nil {
-		return nil, err
+		return contents{}, err
 	}
-	return moved, d.verifyGroups(l, own)
+	return c, d.verifyGroups(l, c.own)
 }
 
 // scanDatabases reads the logs of all databases.
