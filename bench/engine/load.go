@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/lni/dragonboat/v4"
 )
 
 // What a load can do. The letters behind it say what bare dragonboat does in
@@ -134,7 +135,7 @@ func measure(callers int, duration time.Duration, do call) figures {
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout() || isLibraryTimeout(err)
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout() || errors.Is(err, dragonboat.ErrTimeout)
 }
 
 // A usage is what the process has used since its start.

@@ -107,7 +107,7 @@ type figures struct {
 
 // write has callers write to n groups for some time, each to one of them.
 func (e *ensemble) write(ctx context.Context, n int, p *plan) figures {
-	return e.load(ctx, p.callers, p.duration, func(caller int) error {
+	return load(ctx, p.callers, p.duration, func(caller int) error {
 		m := e.members[0]
 		if p.spread {
 			m = e.members[caller%len(e.members)]
@@ -118,7 +118,7 @@ func (e *ensemble) write(ctx context.Context, n int, p *plan) figures {
 }
 
 // load has callers call in a closed loop. A quarter of the time goes before what counts.
-func (e *ensemble) load(ctx context.Context, callers int, duration time.Duration, do func(caller int) error) figures {
+func load(ctx context.Context, callers int, duration time.Duration, do func(caller int) error) figures {
 	var (
 		mu        sync.Mutex
 		histogram = hdrhistogram.New(1, int64(time.Minute), 2)
@@ -166,7 +166,7 @@ func (e *ensemble) isolation(ctx context.Context, p *plan) (alone, beside []floa
 		return nil, nil, err
 	}
 	small := func() figures {
-		return e.load(ctx, 4, p.duration, func(caller int) error {
+		return load(ctx, 4, p.duration, func(caller int) error {
 			_, err := e.members[caller%3].SetData(ctx, mountPoint(0)+"/z", []byte("x"))
 			return err
 		})

@@ -13,7 +13,7 @@ func TestMeasures(t *testing.T) {
 	if err := p.execute(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"nothing mounted", "1 groups: ", "2 groups: ", "beside one that is saturated"} {
+	for _, want := range []string{"nothing mounted", "1 groups: ", "2 groups: ", "beside one that is saturated", "a batcher, 2 groups: "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, out.String())
 		}

@@ -1,6 +1,6 @@
 // Command groups measures what mounts cost and give: an ensemble of three members in one
 // process, on the real disk and over loopback, whose callers write to one group or to
-// several at equal load; what a group costs that has nothing to do; and what one group
+// several at equal load, beside the raft library alone with a batcher for each group; what a group costs that has nothing to do; and what one group
 // notices of another that is saturated by heavy multis.
 //
 //	go run ./groups -h
@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -123,11 +124,45 @@ func (p *plan) measure(ctx context.Context, out io.Writer, shards int) error {
 		say("log shards %d, %d groups: %.0f writes/s (%s), %.2f of the first; p99 %.1f ms; %.0f µs of CPU a write; idle %v, %v per group",
 			shards, n, median(rates), ranging(rates), median(rates)/base, median(p99s), median(cpus), idle, idle.perGroup(bare, n))
 	}
+	if shards == 1 {
+		if err := p.measureBare(ctx, out); err != nil {
+			return err
+		}
+	}
 	alone, beside, err := e.isolation(ctx, p)
 	if err != nil {
 		return err
 	}
 	say("log shards %d: p99 of a group alone %.1f ms, beside one that is saturated by multis of 64 KiB %.1f ms: %.1fx",
 		shards, median(alone), median(beside), median(beside)/median(alone))
+	return nil
+}
+
+// measureBare measures the same load on the raft library alone, with a batcher for each
+// group.
+func (p *plan) measureBare(ctx context.Context, out io.Writer) error {
+	base := 0.0
+	for _, n := range p.groups {
+		e, err := openBare(ctx, filepath.Join(p.dir, "bare", strconv.Itoa(n)), n)
+		if err != nil {
+			return err
+		}
+		var rates, cpus []float64
+		for range p.rounds {
+			f := load(ctx, p.callers, p.duration, func(caller int) error { return e.groups[caller%n].write() })
+			if f.err != nil {
+				return errors.Join(f.err, e.close())
+			}
+			rates, cpus = append(rates, f.perSecond), append(cpus, float64(f.cpu.Microseconds()))
+		}
+		if err := e.close(); err != nil {
+			return err
+		}
+		if base == 0 {
+			base = median(rates)
+		}
+		fmt.Fprintf(out, "the raft library and a batcher, %d groups: %.0f writes/s (%s), %.2f of the first; %.0f µs of CPU a write\n",
+			n, median(rates), ranging(rates), median(rates)/base, median(cpus))
+	}
 	return nil
 }
