@@ -143,12 +143,8 @@ func StopMounted(ctx context.Context, c *Coordinator, path string) error {
 
 // StoredBy returns the groups that c has something of on its disk.
 func StoredBy(c *Coordinator) []GroupID {
-	stored, err := c.host.Stored()
-	if err != nil {
-		return nil
-	}
 	var ids []GroupID
-	for _, id := range stored {
+	for _, id := range c.host.Stored() {
 		ids = append(ids, GroupID(id))
 	}
 	return ids

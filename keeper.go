@@ -76,18 +76,11 @@ func (k *keeper) run() {
 // again, and the table is at least as new as any that this directory has seen, for this
 // process has joined the root group: whatever is not in it has ended.
 func (k *keeper) removeLeftovers() {
-	stored, err := k.c.host.Stored()
-	if err != nil {
-		if k.c.ctx.Err() == nil {
-			k.c.log.Warn("groups that have ended are not looked for", slog.Any("err", err))
-		}
-		return
-	}
 	there := map[GroupID]bool{rootGroup: true}
 	for m := range k.c.root.state().mounts.all() {
 		there[m.group] = true
 	}
-	for _, id := range stored {
+	for _, id := range k.c.host.Stored() {
 		if !there[GroupID(id)] {
 			k.remove(GroupID(id))
 		}

@@ -214,7 +214,7 @@ func (h *scriptedHost) ReadIndex(ctx context.Context, _ replica.GroupID) error {
 
 func (h *scriptedHost) SetMembers(map[replica.MemberID]string) error              { return nil }
 func (h *scriptedHost) StopGroup(context.Context, replica.GroupID) error          { return nil }
-func (h *scriptedHost) Stored() ([]replica.GroupID, error)                        { return nil, nil }
+func (h *scriptedHost) Stored() []replica.GroupID                                 { return nil }
 func (h *scriptedHost) RemoveGroup(context.Context, replica.GroupID) error        { return nil }
 func (h *scriptedHost) Role(replica.GroupID) replica.Role                         { return h.m.g.currentRole() }
 func (h *scriptedHost) Snapshot(context.Context, replica.GroupID) (uint64, error) { return 0, nil }

@@ -457,7 +457,7 @@ func environmental(p *reply) bool {
 			return true
 		}
 	}
-	if strings.Contains(p.Error, coord.ErrNotMember.Error()+": it was removed") {
+	if strings.Contains(p.Error, coord.ErrNotMember.Error()+": ") && strings.Contains(p.Error, " was removed") {
 		return true
 	}
 	return strings.Contains(p.Error, coord.ErrFailed.Error()+": "+logFailed)

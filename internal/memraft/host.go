@@ -186,12 +186,9 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 }
 
 // Stored implements [replica.Host].
-func (h *Host) Stored() ([]replica.GroupID, error) {
+func (h *Host) Stored() []replica.GroupID {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	if h.closed {
-		return nil, replica.ErrClosed
-	}
 	var groups []replica.GroupID
 	for p, d := range h.net.disks {
 		if p.member == h.cfg.Member && d.began {
@@ -199,7 +196,7 @@ func (h *Host) Stored() ([]replica.GroupID, error) {
 		}
 	}
 	slices.Sort(groups)
-	return groups, nil
+	return groups
 }
 
 // RemoveGroup implements [replica.Host].

@@ -156,6 +156,7 @@ func (h *Host) startReplica(gr *group, m replica.Machine, first replica.First) (
 		}
 		return &machine{group: gr.id, user: m, log: h.log, points: h.cfg.Failpoints, unloaded: func() { h.letGo(gr) }}
 	}
+	h.noteStored(gr.id, true)
 	return h.untilUnloaded(func() error {
 		h.fuse.starting.Add(1)
 		defer h.fuse.starting.Add(-1)
@@ -324,35 +325,53 @@ func (h *Host) StopGroup(ctx context.Context, g replica.GroupID) error {
 }
 
 // Stored implements [replica.Host].
-func (h *Host) Stored() ([]replica.GroupID, error) {
-	if !h.enter() {
-		return nil, replica.ErrClosed
-	}
-	defer h.gate.RUnlock()
+func (h *Host) Stored() []replica.GroupID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Sorted(maps.Keys(h.stored))
+}
+
+// readStored asks the log which groups it has, once: nobody else adds or removes one.
+func (h *Host) readStored() error {
 	replicas, err := h.logs.made.ListNodeInfo()
 	if err != nil {
-		return nil, fmt.Errorf("raftnode: list groups: %w", err)
+		return fmt.Errorf("raftnode: list groups: %w", err)
 	}
-	var groups []replica.GroupID
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, r := range replicas {
 		if r.ReplicaID == uint64(h.cfg.Member) {
-			groups = append(groups, replica.GroupID(r.ShardID))
+			h.stored[replica.GroupID(r.ShardID)] = true
 		}
 	}
-	slices.Sort(groups)
-	return slices.Compact(groups), nil
+	return nil
+}
+
+func (h *Host) noteStored(g replica.GroupID, stored bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stored {
+		h.stored[g] = true
+	} else {
+		delete(h.stored, g)
+	}
 }
 
 // RemoveGroup implements [replica.Host]. The mark that the group has lived here goes
 // first: with it, and without a log, the directory could not be opened again. The space
 // comes free when the log database compacts, and the empty directory of the group's
 // snapshots is removed by the next start; until then the library refuses by it what other
-// members may still send.
+// members may still send. Close may cut it short.
+//
+// The log is asked here and not by the library, which would hold a lock that its Close
+// needs: a log that cannot be written stops whoever meets it until then.
 func (h *Host) RemoveGroup(ctx context.Context, g replica.GroupID) error {
 	if !h.enter() {
 		return replica.ErrClosed
 	}
-	defer h.gate.RUnlock()
+	h.starts.Add(1)
+	h.gate.RUnlock()
+	defer h.starts.Done()
 	if h.group(g) != nil {
 		return fmt.Errorf("raftnode: remove group %d: it runs", g)
 	}
@@ -361,13 +380,20 @@ func (h *Host) RemoveGroup(ctx context.Context, g replica.GroupID) error {
 			return fmt.Errorf("raftnode: remove group %d: %w", g, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, unloadPatience) // the library wants a deadline
-	defer cancel()
-	// It panics if the log cannot be written. The next write that matters says so as well.
-	err := noPanic(func() error { return h.nh.SyncRemoveData(ctx, uint64(g), uint64(h.cfg.Member)) })
-	if err != nil {
+	// Its machine was unloaded, which is the last thing that a replica does.
+	if err := h.logs.made.remove(g, h.cfg.Member); err != nil {
 		return fmt.Errorf("raftnode: remove group %d: %w", g, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, unloadPatience) // the library wants a deadline
+	defer cancel()
+	err := noPanic(func() error { return h.nh.SyncRemoveData(ctx, uint64(g), uint64(h.cfg.Member)) })
+	switch {
+	case errors.Is(err, dragonboat.ErrClosed):
+		return replica.ErrClosed
+	case err != nil:
+		return fmt.Errorf("raftnode: remove the snapshots of group %d: %w", g, err)
+	}
+	h.noteStored(g, false)
 	return nil
 }
 

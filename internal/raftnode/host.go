@@ -39,12 +39,13 @@ type Host struct {
 	// below only under gate while not closed.
 	life    context.Context
 	end     context.CancelFunc
-	starts  sync.WaitGroup // StartGroup calls
+	starts  sync.WaitGroup // StartGroup and RemoveGroup calls
 	lookups sync.WaitGroup // calls of the library that wait for life; before it is closed
 
 	mu      sync.RWMutex
 	groups  map[replica.GroupID]*group // guarded by mu
 	removed map[replica.GroupID]bool   // guarded by mu; those that this member was removed from since Open
+	stored  map[replica.GroupID]bool   // guarded by mu; those that the log has, or may have
 
 	closeOnce sync.Once
 	closeErr  error
@@ -80,6 +81,7 @@ func Open(cfg Config) (*Host, error) {
 		release: release,
 		groups:  make(map[replica.GroupID]*group),
 		removed: make(map[replica.GroupID]bool),
+		stored:  make(map[replica.GroupID]bool),
 		ended:   make(chan struct{}),
 	}
 	h.life, h.end = context.WithCancel(context.Background())
@@ -93,6 +95,9 @@ func Open(cfg Config) (*Host, error) {
 		h.detach()
 		h.release()
 		return nil, err
+	}
+	if err := h.readStored(); err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
 	h.fuse.armed.Store(true)
 	h.serveInMemory()

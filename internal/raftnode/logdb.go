@@ -12,6 +12,7 @@ import (
 
 	"coord/internal/failpoint"
 	"coord/internal/raftnode/raftdir"
+	"coord/internal/replica"
 )
 
 // A logFactory makes the log database and puts a fuse before it: pebble where the
@@ -24,7 +25,7 @@ type logFactory struct {
 
 	// made is what Create returned. The library says only whether it has a record of
 	// how a replica began, and not what that says.
-	made raftio.ILogDB
+	made *fusedLog
 }
 
 var _ config.LogDBFactory = (*logFactory)(nil)
@@ -118,6 +119,14 @@ func (l *fusedLog) SaveSnapshots(updates []pb.Update) error {
 // RemoveEntriesTo forgets what a snapshot covers.
 func (l *fusedLog) RemoveEntriesTo(group, member, index uint64) error {
 	return l.step(failpoint.LogTruncate, failpoint.LogTruncated, func() error { return l.ILogDB.RemoveEntriesTo(group, member, index) })
+}
+
+// RemoveNodeData is called by the library, when [Host.RemoveGroup] has removed the data.
+func (l *fusedLog) RemoveNodeData(_, _ uint64) error { return nil }
+
+// remove removes what the log has of a replica that does not run.
+func (l *fusedLog) remove(g replica.GroupID, member replica.MemberID) error {
+	return l.fuse.guard(func() error { return l.ILogDB.RemoveNodeData(uint64(g), uint64(member)) })
 }
 
 // Close closes the log database. One that has failed may not come to an end, or

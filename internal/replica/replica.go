@@ -207,7 +207,7 @@ type Host interface {
 
 	// Stored returns the groups that this member keeps anything of, whether they run or
 	// not, in order.
-	Stored() ([]GroupID, error)
+	Stored() []GroupID
 
 	// RemoveGroup removes for good what this member keeps of g, which must not run here,
 	// and must never be started here again: it would have forgotten how it voted. What
