@@ -43,17 +43,21 @@ func newFuse(log *slog.Logger, report func(error)) *fuse {
 // errLogFailed is what a member fails with.
 var errLogFailed = errors.New("the log cannot be written")
 
-// guard makes one call that writes to the log.
+// guard makes one call that writes to the log. If the fuse is blown, also by a file of
+// the log while the call was under way, it waits until nothing depends on the log.
 func (f *fuse) guard(call func() error) error {
 	if f.blown.Load() {
 		<-f.letGo
 		return nil
 	}
 	err := noPanic(call)
-	if err == nil || f.passes() {
-		return err
+	if !f.blown.Load() {
+		if err == nil || f.passes() {
+			return err
+		}
+		f.blow(err)
 	}
-	f.blow(err)
+	<-f.letGo
 	return nil
 }
 
@@ -62,8 +66,7 @@ func (f *fuse) passes() bool {
 	return !f.armed.Load() || f.starting.Load() > 0 && f.steps.Load() == 0
 }
 
-// blow reports err, if it is the first, and waits until nothing depends on the log
-// any more.
+// blow reports err, if it is the first.
 func (f *fuse) blow(err error) {
 	f.blowing.Do(func() {
 		f.blown.Store(true)
@@ -72,7 +75,6 @@ func (f *fuse) blow(err error) {
 			f.reports.Go(func() { f.report(fmt.Errorf("%w: %w", errLogFailed, err)) })
 		}
 	})
-	<-f.letGo
 }
 
 // release lets the goroutines go that wait. It may be called any number of times.

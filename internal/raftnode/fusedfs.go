@@ -11,25 +11,25 @@ import (
 )
 
 // A fusedFS is a file system below a log database that writes on goroutines of its
-// own: a change that fails blows the fuse.
+// own: a change that fails blows the fuse. Nothing waits here, where the log database
+// has its mutex, which others need, also to end; who called it waits in fuse.guard.
 type fusedFS struct {
 	vfs.FS
 	fuse *fuse
 }
 
 // change makes one call that changes something. That something is there, or is
-// not, is no failure.
+// not, is no failure. Nothing changes any more once the fuse has blown.
 func (fs *fusedFS) change(call func() error) error {
 	if fs.fuse.blown.Load() {
-		<-fs.fuse.letGo
-		return nil
+		return errLogFailed
 	}
 	err := call()
 	if err == nil || errors.Is(err, iofs.ErrNotExist) || errors.Is(err, iofs.ErrExist) || fs.fuse.passes() {
 		return err
 	}
 	fs.fuse.blow(err)
-	return nil
+	return err
 }
 
 // open makes one call that opens a file to write it.
@@ -39,11 +39,8 @@ func (fs *fusedFS) open(call func() (vfs.File, error)) (vfs.File, error) {
 		f, err = call()
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case f == nil:
-		f = vfs.NewMemFile(nil)
 	}
 	return &fusedFile{File: f, fs: fs}, nil
 }
@@ -114,14 +111,10 @@ type fusedFile struct {
 }
 
 func (f *fusedFile) Write(p []byte) (n int, err error) {
-	n = len(p)
 	err = f.fs.change(func() (err error) {
 		n, err = f.File.Write(p)
 		return err
 	})
-	if err == nil {
-		n = len(p)
-	}
 	return n, err
 }
 
@@ -130,10 +123,16 @@ func (f *fusedFile) WriteAt(p []byte, off int64) (n int, err error) {
 		n, err = f.File.WriteAt(p, off)
 		return err
 	})
-	if err == nil {
-		n = len(p)
-	}
 	return n, err
 }
 
-func (f *fusedFile) Sync() error { return f.fs.change(f.File.Sync) }
+// Sync says that all is well once the fuse has blown. It is what the log database does on
+// a goroutine of its own, which ends the process with a panic if it fails, while the call
+// for which it does so waits for it and then in fuse.guard.
+func (f *fusedFile) Sync() error {
+	err := f.fs.change(f.File.Sync)
+	if f.fs.fuse.blown.Load() {
+		return nil
+	}
+	return err
+}
