@@ -48,6 +48,16 @@ func (f *logFactory) Name() string {
 	return tan.Factory.Name()
 }
 
+// newPebble makes the library's own log database, such that it syncs no more than it has
+// to. Tan knows that by itself.
+func newPebble(nhc config.NodeHostConfig, busy config.LogDBCallback, dirs, walDirs []string) (raftio.ILogDB, error) {
+	db, err := newDefaultLogDB(nhc, busy, dirs, walDirs)
+	if err != nil {
+		return nil, err
+	}
+	return newCommitLog(db), nil
+}
+
 // noFaults is what a *vfs.ErrorFS is asked for: the library's log database takes
 // the disk, and this type, for its file system.
 type noFaults struct{}
@@ -61,10 +71,10 @@ func (f *logFactory) Create(nhc config.NodeHostConfig, busy config.LogDBCallback
 	switch {
 	case f.fs == nil || f.fs == vfs.Default:
 		nhc.Expert.FS = vfs.Default
-		db, err = newDefaultLogDB(nhc, busy, dirs, walDirs)
+		db, err = newPebble(nhc, busy, dirs, walDirs)
 	case raftdir.OnDisk(f.fs):
 		nhc.Expert.FS = vfs.Wrap(f.fs, noFaults{})
-		db, err = newDefaultLogDB(nhc, busy, dirs, walDirs)
+		db, err = newPebble(nhc, busy, dirs, walDirs)
 	default:
 		// Tan syncs on goroutines of its own, so the fuse must be below it, too.
 		nhc.Expert.FS = &fusedFS{FS: f.fs, fuse: f.fuse}
