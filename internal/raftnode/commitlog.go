@@ -95,7 +95,7 @@ func (l *commitLog) hold(updates []pb.Update, worker uint64, rest []pb.Update) [
 			}
 		case pb.IsEmptyState(ud.State):
 			continue // nothing to save
-		case ud.State.Term == s.saved.Term && ud.State.Vote == s.saved.Vote:
+		case ud.Term == s.saved.Term && ud.Vote == s.saved.Vote:
 			s.held = ud.State
 			continue
 		}

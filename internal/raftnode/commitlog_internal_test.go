@@ -11,6 +11,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 
+	"coord/internal/bubble"
 	"coord/internal/invariants"
 )
 
@@ -163,7 +164,7 @@ func TestCommitLogSavesTheIndexBeforeASnapshot(t *testing.T) {
 
 // L2: nor while its worker saves it with something else.
 func TestCommitLogSnapshotWaitsForTheIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
 		key := replicaKey{7, 1}
 		below := newRecordingLog()
 		l := newCommitLog(below)
