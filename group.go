@@ -47,8 +47,8 @@ type group struct {
 	heard func(GroupID) bool
 
 	pub      atomic.Pointer[published]
-	hub      *hub          // of all groups of this member
-	mounts   *atomic.Int32 // how many of those are mounts'
+	hub      *hub     // of all groups of this member
+	shared   *sharing // by all groups of this member
 	proposer *proposer
 	reads    sharedBarrier
 
@@ -109,7 +109,7 @@ func newGroup(id GroupID, cfg *Config, log *slog.Logger) *group {
 	g.pub.Store(&published{state: newState(id).freeze()})
 	g.ctx, g.cancel = context.WithCancelCause(context.Background())
 	g.reads.start = g.spawn
-	g.hub, g.mounts = newHub(g, cfg), new(atomic.Int32)
+	g.hub, g.shared = newHub(g, cfg), &sharing{}
 	g.proposer = newProposer(g, cfg)
 	return g
 }
@@ -189,6 +189,9 @@ func (g *group) observe(cmd *command, eff *effects, s *state) {
 	}
 	if eff.members {
 		g.membersMoved = true
+	}
+	if cmd.batch != nil {
+		g.shared.applied(g.id, cmd.batch, time.Now())
 	}
 	g.unmounted = append(g.unmounted, eff.unmounted...)
 	if len(eff.exceeded) > 0 {

@@ -139,8 +139,8 @@ func (k *keeper) start(m *mount) {
 	c := k.c
 	g := newGroup(m.group, &c.cfg, c.log)
 	g.parent, g.onPublish = c.root, k.follower()
-	g.hub, g.mounts = c.root.hub, c.root.mounts
-	g.mounts.Add(1)
+	g.hub, g.shared = c.root.hub, c.root.shared
+	g.shared.mounts.Add(1)
 	g.host, g.clock, g.highest = c.host, c.root.clock, c.root.highest
 	g.onRole = func(r replica.Role) { c.roles.show(g.id, r) }
 	g.onFail = c.root.fail // a member that cannot follow one log has no place in the others
@@ -354,7 +354,7 @@ func (k *keeper) retire(g *group) {
 		return
 	}
 	g.log.Info("group of a mount ended")
-	g.mounts.Add(-1)
+	g.shared.mounts.Add(-1)
 	k.c.mounted.drop(g)
 	k.c.root.hub.history.stopped(g.id)
 	k.remove(g.id)

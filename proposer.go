@@ -22,10 +22,7 @@ import (
 // Bounds of a batch and of what waits in front of it.
 const (
 	maxBatchRequests = 2048
-	maxBatchBytes    = 1 << 20 // a single larger request makes a batch of its own
-	// maxSharedBytes is the same while this member has groups of mounts: what one has to
-	// write, the others wait for, on one disk and with the same processors.
-	maxSharedBytes = 1 << 17
+	maxBatchBytes    = 1 << 20 // a single larger request makes a batch of its own; see sharing
 
 	// The queue holds 64 MiB, of which every request takes at least 4 KiB, so
 	// 16384 small requests. Callers beyond that wait in order of arrival.
@@ -258,21 +255,13 @@ func settingsBytes(set *settings) int64 {
 	return n
 }
 
-// batchBytes returns how many bytes a batch may have.
-func (p *proposer) batchBytes() int64 {
-	if p.g.mounts.Load() > 0 {
-		return maxSharedBytes
-	}
-	return maxBatchBytes
-}
-
 // take returns the requests of the next batch.
 func (p *proposer) take() []*pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, bytes := 0, int64(0)
+	n, bytes, most := 0, int64(0), p.g.shared.batchBytes()
 	for n < len(p.queue) && n < maxBatchRequests {
-		if bytes += p.queue[n].size; n > 0 && bytes > p.batchBytes() {
+		if bytes += p.queue[n].size; n > 0 && bytes > most {
 			break
 		}
 		n++
@@ -355,10 +344,12 @@ func (p *proposer) serve(ctx context.Context) error {
 			}
 			continue
 		}
+		began := time.Now()
 		if err := p.commit(ctx, batch, due || takesSession(batch)); err != nil {
 			p.abandon(batch, err)
 			return err
 		}
+		p.rest(ctx, batch, began, time.Now())
 		select {
 		case <-touch.C:
 			due = true
