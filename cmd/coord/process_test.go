@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"coord/internal/jute"
 	"coord/internal/loopback"
 )
 
@@ -321,6 +322,62 @@ func TestThreeServers(t *testing.T) {
 	wantWord(t, e.clients[2], "isro", regexp.MustCompile(`\Anull\z`))
 	e.processes[2].stop(t)
 	for _, p := range all {
+		p.checkLog(t)
+	}
+}
+
+// lastLeader returns who led last as far as p has said, and in which term.
+func (p *process) lastLeader() string {
+	all := regexp.MustCompile(`msg="leader changed" .*(leader=\d+ term=\d+)`).FindAllStringSubmatch(p.said(), -1)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1][1]
+}
+
+// TestLeaderHandsOver stops the server that leads, while a client of another writes: it
+// ends when another leads, nobody has to be elected behind that, and no write fails.
+func TestLeaderHandsOver(t *testing.T) {
+	e := startThree(t, "")
+	e.awaitSettled(t)
+	leads := slices.IndexFunc(e.clients, func(addr string) bool { return mode(addr) == "leader" })
+	if leads < 0 {
+		t.Fatal("nobody leads any more")
+	}
+	c, ok := connect(t, e.clients[(leads+1)%3], nil)
+	if !ok {
+		t.Fatal("no session")
+	}
+	open := []jute.ACL{{Perms: 31, Scheme: "world", ID: "anyone"}}
+	stopped, written := make(chan struct{}), make(chan int)
+	go func() {
+		defer close(written)
+		for n := 1; ; n++ {
+			h, ok := c.ask(jute.OpCreate, &jute.CreateRequest{Path: "/n-", ACL: open, Flags: 2})
+			if !ok || h.Err != 0 {
+				t.Errorf("write %d: %+v, %v", n, h, ok)
+				return
+			}
+			select {
+			case <-stopped:
+				written <- n
+				return
+			default:
+			}
+		}
+	}()
+	e.processes[leads].stop(t)
+	told := e.processes[leads].lastLeader()
+	if told == "" || strings.HasPrefix(told, fmt.Sprintf("leader=%d ", leads+1)) {
+		t.Errorf("when server %d had ended, it knew %q", leads+1, told)
+	}
+	eventually(t, "the others serve", func() bool { return e.modes() == "1 1" })
+	close(stopped)
+	t.Logf("%d writes, then %s", <-written, told)
+	for i, p := range e.processes {
+		if last := p.lastLeader(); last != told {
+			t.Errorf("server %d knows %q, and server %d, which led before, knew %q", i+1, last, leads+1, told)
+		}
 		p.checkLog(t)
 	}
 }
