@@ -16,7 +16,7 @@ import (
 )
 
 // Drain prepares this member for its end: leadership of every group goes to another
-// voter that has kept up, and whenever this member is elected again it gives
+// voter that has kept up, if there is one to a voter that is not drained, and whenever this member is elected again it gives
 // leadership away again. It refuses nothing otherwise, so clients and sessions can
 // leave meanwhile. When Drain returns nil, Close costs the others no election.
 //
@@ -176,7 +176,7 @@ func (c *Coordinator) handOver(ctx context.Context, g *group, attempts int) {
 	for n := 0; g.leading() && ctx.Err() == nil && (attempts == 0 || n < attempts); {
 		to, err := g.successors()
 		if err == nil && !g.suspended() {
-			c.offer(ctx, g, to[n%len(to)])
+			c.offer(ctx, g, to, n)
 			n++
 		} else if attempts > 0 {
 			return
@@ -188,17 +188,27 @@ func (c *Coordinator) handOver(ctx context.Context, g *group, attempts int) {
 	}
 }
 
-// offer asks a member once to lead g, and waits until it does, or does not. The raft
-// library has the successor refuse while there is something for it to apply, and nobody
-// is told; so all members are asked to propose nothing meanwhile.
-func (c *Coordinator) offer(ctx context.Context, g *group, to MemberID) {
+// offer asks one of the members to lead g, another in each attempt, and waits until it
+// does, or does not. The raft library has the successor refuse while there is something
+// for it to apply, and nobody is told; so all members are asked to propose nothing
+// meanwhile. Who answers that it is drained itself is taken if there is no other.
+func (c *Coordinator) offer(ctx context.Context, g *group, to []MemberID, attempt int) {
 	heartbeats := 2 * g.timing.tick * time.Duration(g.timing.heartbeatTicks)
 	election := g.timing.tick * time.Duration(g.timing.electionTicks)
 	most := 2*heartbeats + election
 	quieting, cancel := context.WithTimeout(ctx, heartbeats)
-	var asking sync.WaitGroup
+	var (
+		asking  sync.WaitGroup
+		mu      sync.Mutex
+		drained = map[MemberID]bool{}
+	)
 	for _, m := range g.touchedLately() {
-		asking.Go(func() { c.askForQuiet(quieting, g, m.id, most) })
+		asking.Go(func() {
+			is := c.askForQuiet(quieting, g, m.id, most)
+			mu.Lock()
+			defer mu.Unlock()
+			drained[m.id] = is
+		})
 	}
 	release := g.proposer.holdBack(quieting, most)
 	defer release()
@@ -208,7 +218,10 @@ func (c *Coordinator) offer(ctx context.Context, g *group, to MemberID) {
 	if !g.leading() || ctx.Err() != nil {
 		return
 	}
-	if err := g.host.TransferLeadership(ctx, replica.GroupID(g.id), replica.MemberID(to)); err != nil {
+	if free := slices.DeleteFunc(slices.Clone(to), func(id MemberID) bool { return drained[id] }); len(free) > 0 {
+		to = free
+	}
+	if err := g.host.TransferLeadership(ctx, replica.GroupID(g.id), replica.MemberID(to[attempt%len(to)])); err != nil {
 		c.log.Debug("leadership not handed over", slog.Uint64("group", uint64(g.id)), slog.Any("err", err))
 		return
 	}
@@ -226,32 +239,46 @@ func (c *Coordinator) offer(ctx context.Context, g *group, to MemberID) {
 	}
 }
 
-// askForQuiet has another member propose nothing in g for a moment. It is a courtesy:
-// a member that cannot be asked, or does not know the question, makes a hand-over less
-// likely, not wrong.
-func (c *Coordinator) askForQuiet(ctx context.Context, g *group, id MemberID, most time.Duration) {
+// askForQuiet has another member propose nothing in g for a moment, and reports whether
+// it has said that it is drained. It is a courtesy: a member that cannot be asked, or
+// does not know the question, makes a hand-over less likely, not wrong.
+func (c *Coordinator) askForQuiet(ctx context.Context, g *group, id MemberID, most time.Duration) (drained bool) {
 	e := newEncoder()
 	e.quiet(g.id, most)
-	if _, err := c.call(ctx, id, methodQuiet, e.buf.Bytes()); err != nil {
+	answer, err := c.call(ctx, id, methodQuiet, e.buf.Bytes())
+	if err == nil {
+		drained, err = decodeQuietAnswer(answer)
+	}
+	if err != nil {
 		c.log.Debug("member not asked for quiet", slog.Uint64("peer", uint64(id)), slog.Any("err", err))
 	}
+	return drained
 }
 
 // answerQuiet has this member propose nothing for as long as the caller asks, but no
 // longer than an attempt at a hand-over takes.
-func (c *Coordinator) answerQuiet(ctx context.Context, body []byte) error {
+func (c *Coordinator) answerQuiet(ctx context.Context, body []byte) ([]byte, error) {
 	id, most, err := decodeQuiet(body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, g := range c.groups() {
 		if g.id == id {
 			// Nobody releases it: it ends with the leader, or with its time.
 			g.proposer.holdBack(ctx, min(most, maxQuiet(&g.timing)))
-			return nil
+			e := newEncoder()
+			e.quietAnswer(c.isDrained())
+			return e.buf.Bytes(), nil
 		}
 	}
-	return fmt.Errorf("group %v: %w", id, replica.ErrNoGroup)
+	return nil, fmt.Errorf("group %v: %w", id, replica.ErrNoGroup)
+}
+
+// isDrained reports whether this member gives leadership away.
+func (c *Coordinator) isDrained() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.undrain != nil
 }
 
 // maxQuiet is the longest hold that another member may ask for.
@@ -329,4 +356,23 @@ func decodeQuiet(b []byte) (id GroupID, most time.Duration, err error) {
 	id = GroupID(d.uint())
 	most = time.Duration(d.small(uint64(maxElectionTimeout.Milliseconds()))) * time.Millisecond
 	return id, most, d.done()
+}
+
+// quietAnswer writes what is answered to a question for quiet.
+func (e *encoder) quietAnswer(drained bool) {
+	e.array(2)
+	e.uint(quietVersion)
+	e.bool(drained)
+}
+
+// decodeQuietAnswer reads what encoder.quietAnswer has written, or the nothing that
+// was answered before there was something to say.
+func decodeQuietAnswer(b []byte) (drained bool, err error) {
+	if len(b) == 0 {
+		return false, nil
+	}
+	d := newDecoder(b)
+	d.record("quiet answer", 2)
+	drained = d.bool()
+	return drained, d.done()
 }

@@ -212,7 +212,8 @@ func TestQuietIsBounded(t *testing.T) {
 		ask := func(most time.Duration) error {
 			e := newEncoder()
 			e.quiet(rootGroup, most)
-			return c.answerQuiet(t.Context(), e.buf.Bytes())
+			_, err := c.answerQuiet(t.Context(), e.buf.Bytes())
+			return err
 		}
 		write := func(what string, least, most time.Duration) {
 			t.Helper()
@@ -237,10 +238,10 @@ func TestQuietIsBounded(t *testing.T) {
 
 		e := newEncoder()
 		e.quiet(rootGroup+1, most)
-		if err := c.answerQuiet(t.Context(), e.buf.Bytes()); !errors.Is(err, replica.ErrNoGroup) {
+		if _, err := c.answerQuiet(t.Context(), e.buf.Bytes()); !errors.Is(err, replica.ErrNoGroup) {
 			t.Errorf("quiet in no group = %v", err)
 		}
-		if err := c.answerQuiet(t.Context(), nil); !errors.Is(err, errMalformed) {
+		if _, err := c.answerQuiet(t.Context(), nil); !errors.Is(err, errMalformed) {
 			t.Errorf("no question = %v", err)
 		}
 	})
@@ -340,6 +341,39 @@ func TestGoldenQuiet(t *testing.T) {
 	if id, most, err := decodeQuiet(b); id != 300 || most != 1900*time.Millisecond || err != nil {
 		t.Errorf("decoded %v, %v, %v", id, most, err)
 	}
+}
+
+func quietAnswerOf(drained bool) []byte {
+	e := newEncoder()
+	e.quietAnswer(drained)
+	return e.buf.Bytes()
+}
+
+func TestGoldenQuietAnswer(t *testing.T) {
+	b := golden(t, 2, "member-quiet-answer", quietAnswerOf(true))
+	if drained, err := decodeQuietAnswer(b); !drained || err != nil {
+		t.Errorf("decoded %v, %v", drained, err)
+	}
+	if drained, err := decodeQuietAnswer(nil); drained || err != nil {
+		t.Errorf("nothing is decoded as %v, %v", drained, err)
+	}
+}
+
+func FuzzDecodeQuietAnswer(f *testing.F) {
+	f.Add(quietAnswerOf(false))
+	f.Add([]byte{0x92, 2, 0xc3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		drained, err := decodeQuietAnswer(b)
+		if err != nil {
+			if !errors.Is(err, errMalformed) && !errors.Is(err, errNewerFormat) {
+				t.Fatalf("decodeQuietAnswer = %v, which is neither errMalformed nor errNewerFormat", err)
+			}
+			return
+		}
+		if again, err := decodeQuietAnswer(quietAnswerOf(drained)); err != nil || again != drained {
+			t.Fatalf("round trip: %v, %v; want %v", again, err, drained)
+		}
+	})
 }
 
 func FuzzDecodeQuiet(f *testing.F) {

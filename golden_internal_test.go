@@ -117,7 +117,7 @@ func TestGoldenFilesAreComplete(t *testing.T) {
 		case 1:
 			known["snapshot-empty.bin"], known["member-hello.bin"] = true, true
 		case 2:
-			known["member-status-request.bin"], known["member-quiet.bin"] = true, true
+			known["member-status-request.bin"], known["member-quiet.bin"], known["member-quiet-answer.bin"] = true, true, true
 		}
 		if version >= formatMounts {
 			known["snapshot-mount.bin"] = true

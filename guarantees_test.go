@@ -642,6 +642,30 @@ func TestG21DrainedMembersCostNoElection(t *testing.T) {
 	})
 }
 
+// Of several members that are drained, none is given leadership while there is one that is
+// not.
+func TestDrainedMembersAreNoSuccessors(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		for range 10 {
+			leader := e.Leader(t.Context())
+			others := slices.DeleteFunc(e.Running(), func(c *coord.Coordinator) bool { return c == leader })
+			free, drained := others[0], others[1]
+			before := leader.Status().Term
+			for _, c := range []*coord.Coordinator{drained, leader} {
+				if err := c.Drain(t.Context()); err != nil {
+					t.Fatalf("Drain = %v", err)
+				}
+			}
+			eventually(t, "the one that is not drained to lead", func() bool { return free.Status().Role == coord.Leading })
+			if term := free.Status().Term; term != before+1 {
+				t.Errorf("leadership went from term %d to %d, so not straight to the one that is not drained", before, term)
+			}
+			drained.Undrain()
+			leader.Undrain()
+		}
+	})
+}
+
 // writeThrough has a caller write through each of these members until stop is called,
 // which tells how many writes there were. Each has to succeed.
 func writeThrough(t *testing.T, members []*coord.Coordinator) (stop func() int64) {

@@ -188,7 +188,7 @@ func (c *Coordinator) serve(ctx context.Context, from replica.MemberID, method s
 		e.status(&st, version)
 		return e.buf.Bytes(), nil
 	case methodQuiet:
-		return nil, c.answerQuiet(ctx, body)
+		return c.answerQuiet(ctx, body)
 	}
 	if method == methodMembers {
 		return c.answerMembers(MemberID(from), body)

@@ -22,13 +22,13 @@ type reconciler struct {
 	g     *group
 	grace time.Duration // after which an observer that came by itself is removed; 0 in groups that do not decide it
 
-	offer func(context.Context, MemberID) // asks another member to lead
-	done  func(*state) bool               // reports whether all other groups whose turn is first are as this state says
+	offer func(context.Context, []MemberID) // asks one of these members to lead
+	done  func(*state) bool                 // reports whether all other groups whose turn is first are as this state says
 }
 
 func (c *Coordinator) newReconciler(g *group) *reconciler {
 	r := &reconciler{
-		g: g, offer: func(ctx context.Context, to MemberID) { c.offer(ctx, g, to) },
+		g: g, offer: func(ctx context.Context, to []MemberID) { c.offer(ctx, g, to, 0) },
 		done: func(*state) bool { return true },
 	}
 	if g == c.root {
@@ -117,7 +117,7 @@ func (r *reconciler) handOn(ctx context.Context) bool {
 		return false
 	}
 	r.g.log.Info("hands leadership on, to be removed")
-	r.offer(ctx, next[0])
+	r.offer(ctx, next)
 	return true
 }
 
