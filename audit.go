@@ -158,6 +158,14 @@ func reasonOf(err error) []slog.Attr {
 	return []slog.Attr{slog.String("reason", cutText(err.Error()))}
 }
 
+// auditDetail tells what a refusal says beyond its reason.
+func auditDetail(detail string) []slog.Attr {
+	if detail == "" {
+		return nil
+	}
+	return []slog.Attr{slog.String("detail", cutText(detail))}
+}
+
 // auditIDs tells who somebody is, without the hashes of passwords. Nil is the
 // ensemble's own code.
 func auditIDs(ids []ID) slog.Attr {

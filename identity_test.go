@@ -455,6 +455,11 @@ func TestAudit(t *testing.T) {
 				if last("acl") != "[1 digest:u:x]" || last("path") != "/n" || last("aversion") != "1" || last("identities") != "[ip:10.0.0.1 digest:u:x]" {
 					t.Errorf("it says %v", events())
 				}
+				_, err = c.Reconfigure(t.Context(), coord.Reconfiguration{Remove: []coord.MemberID{99}})
+				expect("change members refused")
+				if detail := last("detail"); !strings.Contains(detail, "99") || !strings.Contains(err.Error(), detail) {
+					t.Errorf("%v, and it says %v", err, events())
+				}
 				_, err = s.SetACL(t.Context(), "/n", list)
 				expect("set ACL refused")
 				if !errors.Is(err, coord.ErrNoAuth) || !strings.Contains(last("reason"), "not allowed by the ACL") {

@@ -183,7 +183,8 @@ func (c *Coordinator) reconfigure(ctx context.Context, submit func(context.Conte
 	if detail == "" {
 		detail, err = c.proposeReconfiguration(ctx, submit, asked)
 	}
-	c.auditResult(actReconfigure, err, append(about, auditChanges(asked), slog.Bool("force", rc.Force))...)
+	about = append(about, auditChanges(asked), slog.Bool("force", rc.Force))
+	c.auditResult(actReconfigure, err, append(about, auditDetail(detail)...)...)
 	if err != nil {
 		return Configuration{}, &OpError{Op: "reconfigure", Err: err, Detail: detail}
 	}

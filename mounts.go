@@ -60,12 +60,13 @@ func (c *Coordinator) Mount(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OperationTimeout, ErrTimeout)
 	defer cancel()
 	err := c.takeStep(ctx, c.root, &mountStep{kind: stepSeal, path: path})
-	c.auditResult(actMount, err, slog.String("path", cutText(path)))
+	detail := c.mountDetail(path, err)
+	c.auditResult(actMount, err, append(auditDetail(detail), slog.String("path", cutText(path)))...)
 	if err == nil {
 		err = c.awaitServed(ctx, path)
 	}
 	if err != nil {
-		return &OpError{Op: "mount", Path: path, Err: err, Detail: c.mountDetail(path, err)}
+		return &OpError{Op: "mount", Path: path, Err: err, Detail: detail}
 	}
 	return nil
 }
