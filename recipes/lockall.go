@@ -28,8 +28,9 @@ type HeldAll struct {
 // Pitfall: who holds one lock and goes on to LockAll may wait for somebody that waits
 // for it, as with any two locks.
 //
-// It fails with [coord.ErrBadArguments] for no paths, or for one path twice, and else as
-// Lock does; it holds none then.
+// It fails with [coord.ErrBadArguments] for no paths, or for one path twice, with
+// [coord.ErrCrossMount] for paths of which not all are in the same mount, or outside of
+// all, and else as Lock does; it holds none then.
 func LockAll(ctx context.Context, s *coord.Session, paths []string, opts ...Option) (*HeldAll, error) {
 	h, err := lockAll(ctx, s, paths, opts)
 	if err != nil {
