@@ -1,10 +1,6 @@
 package coord
 
-import (
-	"context"
-
-	"coord/internal/replica"
-)
+import "context"
 
 // These take single steps of mounts and unmounts, and look at what comes of them.
 
@@ -134,11 +130,6 @@ func ExpireInMount(ctx context.Context, c *Coordinator, path string, s *Session)
 	}
 	touched := ses.lastTouch(st.members.get(ses.owner))
 	return answer(g, ctx, request{kind: requestExpire, expiries: []expiry{{s.id, ses.generation, touched}}})
-}
-
-// StopMounted ends what c does in the group of a mount, as if only that had failed.
-func StopMounted(ctx context.Context, c *Coordinator, path string) error {
-	return c.host.StopGroup(ctx, replica.GroupID(groupAt(c, path)))
 }
 
 // StoredBy returns the groups that c has something of on its disk.

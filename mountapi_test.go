@@ -10,6 +10,7 @@ import (
 
 	"coord"
 	"coord/coordtest"
+	"coord/internal/private"
 )
 
 func mustMount(t *testing.T, c *coord.Coordinator, path string) {
@@ -276,7 +277,7 @@ func TestGroupWithoutQuorum(t *testing.T) {
 			mustMount(t, a, path)
 		}
 		for i := 2; i <= 3; i++ {
-			if err := coord.StopMounted(t.Context(), e.Member(i), "/q"); err != nil {
+			if err := private.StopMounted(t.Context(), e.Member(i), "/q"); err != nil {
 				t.Fatal(err)
 			}
 		}

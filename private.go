@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -52,6 +53,14 @@ func init() {
 		g := c.(*Coordinator).root
 		// A request that is refused shows in Status; the caller asks again.
 		_ = g.host.TransferLeadership(g.ctx, replica.GroupID(g.id), replica.MemberID(g.member))
+	}
+	private.StopMounted = func(ctx context.Context, c any, path string) error {
+		co := c.(*Coordinator)
+		m := co.root.state().mounts.at(path)
+		if m == nil {
+			return fmt.Errorf("%s is no mount", path)
+		}
+		return co.host.StopGroup(ctx, replica.GroupID(m.group))
 	}
 	private.Applied = func(c any) uint64 { return c.(*Coordinator).root.pub.Load().index }
 	private.Snapshot = func(c any) error {

@@ -160,10 +160,11 @@ func load(ctx context.Context, callers int, duration time.Duration, do func(call
 }
 
 // isolation measures a small load on one group, alone and beside another group that has
-// all the heavy multis that it can take. It takes the two by turns.
-func (e *ensemble) isolation(ctx context.Context, p *plan) (alone, beside []float64, err error) {
-	if err := e.mount(ctx, 2); err != nil {
-		return nil, nil, err
+// all the heavy multis that it can take. It takes the two by turns. In the end it measures
+// beside a group that has lost its quorum.
+func (e *ensemble) isolation(ctx context.Context, p *plan) (alone, beside, lost []float64, err error) {
+	if err := e.mount(ctx, 3); err != nil {
+		return nil, nil, nil, err
 	}
 	small := func() figures {
 		return load(ctx, 4, p.duration, func(caller int) error {
@@ -174,17 +175,51 @@ func (e *ensemble) isolation(ctx context.Context, p *plan) (alone, beside []floa
 	for range p.rounds {
 		f := small()
 		if f.err != nil {
-			return nil, nil, f.err
+			return nil, nil, nil, f.err
 		}
 		alone = append(alone, f.p99.Seconds()*1000)
 		stop := e.saturate(ctx, mountPoint(1)+"/z")
 		f = small()
 		if err := errors.Join(f.err, stop()); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		beside = append(beside, f.p99.Seconds()*1000)
 	}
-	return alone, beside, nil
+	for _, m := range e.members[1:] {
+		if err := private.StopMounted(ctx, m, mountPoint(2)); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	for range p.rounds {
+		stop := e.knock(ctx, mountPoint(2)+"/z")
+		f := small()
+		stop()
+		if f.err != nil {
+			return nil, nil, nil, f.err
+		}
+		lost = append(lost, f.p99.Seconds()*1000)
+	}
+	return alone, beside, lost, nil
+}
+
+// knock has callers write where there is no quorum, each a second at a time, until stop is
+// called.
+func (e *ensemble) knock(ctx context.Context, path string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	for caller := range 32 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				once, end := context.WithTimeout(ctx, time.Second)
+				_, _ = e.members[caller%3].SetData(once, path, []byte("x"))
+				end()
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
 }
 
 // saturate has callers make heavy multis until stop is called.

@@ -1,7 +1,7 @@
 // Command groups measures what mounts cost and give: an ensemble of three members in one
 // process, on the real disk and over loopback, whose callers write to one group or to
 // several at equal load, beside the raft library alone with a batcher for each group; what a group costs that has nothing to do; and what one group
-// notices of another that is saturated by heavy multis.
+// notices of another that is saturated by heavy multis, or has lost its quorum.
 //
 //	go run ./groups -h
 package main
@@ -129,12 +129,12 @@ func (p *plan) measure(ctx context.Context, out io.Writer, shards int) error {
 			return err
 		}
 	}
-	alone, beside, err := e.isolation(ctx, p)
+	alone, beside, lost, err := e.isolation(ctx, p)
 	if err != nil {
 		return err
 	}
-	say("log shards %d: p99 of a group alone %.1f ms, beside one that is saturated by multis of 64 KiB %.1f ms: %.1fx",
-		shards, median(alone), median(beside), median(beside)/median(alone))
+	say("log shards %d: p99 of a group alone %.1f ms, beside one that is saturated by multis of 64 KiB %.1f ms: %.1fx, beside one without a quorum %.1f ms: %.1fx",
+		shards, median(alone), median(beside), median(beside)/median(alone), median(lost), median(lost)/median(alone))
 	return nil
 }
 

@@ -4,6 +4,7 @@
 package private
 
 import (
+	"context"
 	"time"
 
 	"coord/internal/raftnode"
@@ -47,6 +48,10 @@ var (
 
 	// Snapshot has a *coord.Coordinator save a snapshot and cut its log.
 	Snapshot func(c any) error
+
+	// StopMounted ends what a *coord.Coordinator does in the group of the mount at path, as
+	// if only that had failed.
+	StopMounted func(ctx context.Context, c any, path string) error
 
 	// Applied returns the index of the log entry that a *coord.Coordinator has applied
 	// last: how many rounds of raft there were. It is 0 behind a snapshot that it was
