@@ -55,8 +55,9 @@ type chaos struct {
 	rng       *rand.Rand
 
 	replaces bool           // members are replaced
-	newest   coord.MemberID // that there ever was
+	newest   coord.MemberID // that there ever was, but for visitors
 	leaving  []*process     // of members that were removed
+	visitors []*visitor     // nil if there are none
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -85,6 +86,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		x.cfgs[i].Members = members
 		x.cfgs[i].command = func(program string) *exec.Cmd { return x.hosts[i].Command(t.Context(), program) }
 		x.cfgs[i].SnapshotEntries = []uint64{150, 500, 5000}[seed%3]
+		x.cfgs[i].ObserverGrace = visitorGrace
 	}
 	if seed%3 != 0 { // whoever is killed loses what was not synced
 		for i := range x.cfgs {
@@ -92,6 +94,9 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		}
 	}
 	x.secure(seed%2 == 0)
+	if x.replaces {
+		x.haveVisitors(2)
+	}
 	return x
 }
 
@@ -150,6 +155,7 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 		x.awaitJoined()
 		x.awaitReady()
 		x.settle()
+		x.awaitVisitors()
 		nap(x.rng, 300*time.Millisecond)
 		w.finish()
 		if !x.verify(x.rng) {
@@ -157,6 +163,7 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 		}
 		t.Logf("round %d: %v", round, time.Since(began).Round(time.Millisecond))
 	}
+	x.dismissVisitors()
 	for i := range x.procs {
 		x.stop(i)
 	}
@@ -245,6 +252,15 @@ var memberAfflictions = []affliction{
 		i := x.rng.IntN(len(x.hosts))
 		x.isolate(x.hosts[i])
 		x.replace(i)
+	}},
+	{"visitors", 10, func(x *chaos) {
+		for range 1 + x.rng.IntN(3) {
+			x.oneVisitor()
+		}
+	}},
+	{"isolate a visitor", 4, func(x *chaos) { x.isolate(x.visitors[x.rng.IntN(len(x.visitors))].host) }},
+	{"loss around a visitor", 4, func(x *chaos) {
+		x.around(x.visitors[x.rng.IntN(len(x.visitors))].host, true, true, lan.Weather{Loss: x.rng.Float64() * 0.3})
 	}},
 }
 

@@ -36,7 +36,7 @@
 // In three of five ensembles registers, numbers, sequential and ephemeral znodes are served
 // by raft groups of their own, and registers and numbers move from group to group all the
 // time (moves_test.go); in three of five, members are replaced by new ones
-// (members_linux_test.go).
+// (members_linux_test.go), and observers come and go (visitors_linux_test.go).
 //
 // It needs root on Linux and the program ip, and is skipped elsewhere.
 //

@@ -42,11 +42,12 @@ type ensemble struct {
 
 	wg sync.WaitGroup // the keepers
 
-	mu     sync.Mutex
-	procs  []*process        // guarded by mu; the last of each member
-	starts int               // guarded by mu
-	holds  map[string]string // guarded by mu; the name of the session that a process holds, by key of the process
-	tally  map[string]int    // guarded by mu; what was done to them
+	mu       sync.Mutex
+	procs    []*process        // guarded by mu; the last of each member
+	starts   int               // guarded by mu
+	holds    map[string]string // guarded by mu; the name of the session that a process holds, by key of the process
+	tally    map[string]int    // guarded by mu; what was done to them
+	visiting int               // guarded by mu; processes that are no members, and have each a session
 }
 
 func newEnsemble(tb testing.TB, dir string, n int) *ensemble {
@@ -387,7 +388,9 @@ func (e *ensemble) awaitDead(rng *rand.Rand, o *observation) {
 
 // living counts the sessions that the processes hold, their own included.
 func (e *ensemble) living() int {
-	n := 0
+	e.mu.Lock()
+	n := e.visiting
+	e.mu.Unlock()
 	for i := range e.procs {
 		n++
 		if key := e.held(e.proc(i)); key != "" && e.ask(e.proc(i), key) {

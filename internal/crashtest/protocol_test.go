@@ -24,6 +24,7 @@ type memberConfig struct {
 	OperationTimeout time.Duration  `json:"operationTimeout"`
 	SnapshotEntries  uint64         `json:"snapshotEntries"`
 	LogShards        uint64         `json:"logShards"`
+	ObserverGrace    time.Duration  `json:"observerGrace"`
 	Procs            int            `json:"procs"`   // GOMAXPROCS; 0 is 2
 	OpenACL          bool           `json:"openACL"` // anybody may do everything with new znodes
 
@@ -46,7 +47,7 @@ func (c *memberConfig) coord() (coord.Config, error) {
 	cfg := coord.Config{
 		Name: c.Name, ID: c.ID, Dir: c.Dir, InitialMembers: c.Members, Join: c.Join, Listen: c.Listen,
 		ElectionTimeout: c.ElectionTimeout, SessionTimeout: c.SessionTimeout, OperationTimeout: c.OperationTimeout,
-		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
+		SnapshotEntries: c.SnapshotEntries, LogShards: c.LogShards, ObserverGrace: c.ObserverGrace, CloseTimeout: 3 * time.Second, Insecure: c.Insecure,
 	}
 	if c.OpenACL {
 		cfg.DefaultACL = coord.OpenACL()
