@@ -166,9 +166,17 @@ func (e *ensemble) isolation(ctx context.Context, p *plan) (alone, beside, lost 
 	if err := e.mount(ctx, 3); err != nil {
 		return nil, nil, nil, err
 	}
+	var sessions []*coord.Session // of their own: those that have written where there is no quorum end
+	for _, m := range e.members {
+		s, err := m.NewSession(ctx, coord.SessionOptions{})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		sessions = append(sessions, s)
+	}
 	small := func() figures {
 		return load(ctx, 4, p.duration, func(caller int) error {
-			_, err := e.members[caller%3].SetData(ctx, mountPoint(0)+"/z", []byte("x"))
+			_, err := sessions[caller%3].SetData(ctx, mountPoint(0)+"/z", []byte("x"))
 			return err
 		})
 	}

@@ -142,6 +142,9 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 	}
 	x.awaitReady()
 	x.plant()
+	for _, v := range x.visitors {
+		x.invite(v)
+	}
 	if seed%5 >= 2 {
 		x.haveMoves()
 	}
