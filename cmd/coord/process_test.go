@@ -375,9 +375,7 @@ func TestLeaderHandsOver(t *testing.T) {
 	close(stopped)
 	t.Logf("%d writes, then %s", <-written, told)
 	for i, p := range e.processes {
-		if last := p.lastLeader(); last != told {
-			t.Errorf("server %d knows %q, and server %d, which led before, knew %q", i+1, last, leads+1, told)
-		}
+		eventually(t, fmt.Sprintf("server %d to say %s, as server %d did, which led before", i+1, told, leads+1), func() bool { return p.lastLeader() == told })
 		p.checkLog(t)
 	}
 }
