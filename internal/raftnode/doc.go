@@ -97,6 +97,9 @@
 //	"rejected" means nothing to save     Host.Snapshot         TestSnapshot
 //	a log that cannot be written ends    fuse                  package powertest,
 //	the process                                                TestFailedSyncEndsTheMember
+//	tan has its mutex when a file fails  fusedFS               TestFailedLogIsWaitedForOutside
+//	each rise of the commit index is     commitLog             TestCommitLogKeepsItsInvariants
+//	synced by itself, in pebble
 //	so does a file of a snapshot that    snapshotFS            TestFailedSnapshotCosts-
 //	is saved here                                              OnlyTheSnapshot
 //	its way to look for an error knows   snapshotFS.abort      the same
