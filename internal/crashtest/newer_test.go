@@ -2,6 +2,7 @@ package crashtest_test
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -26,13 +27,17 @@ func TestG20NewerDirectoriesAreRefused(t *testing.T) {
 		t.Skip("builds another binary, which takes its time and looks for no races")
 	}
 	newer := buildNewer(t)
-	for meets, n := range map[string]int{"log entry": 5, "snapshot": 150} {
+	for meets, every := range map[string]uint64{"log entry": math.MaxUint32, "snapshot": 20} {
 		t.Run(meets, func(t *testing.T) {
 			t.Parallel()
 			cfg := soloConfig(filepath.Join(t.TempDir(), "member"))
-			cfg.command = running(newer)
+			cfg.SnapshotEntries, cfg.command = every, running(newer)
+			const n = 30
 			p := mustBegin(t, cfg)
 			p.write(t, 1, n)
+			if meets == "snapshot" {
+				poll(t, readyBound, "a snapshot", func() bool { return len(savedSnapshots(cfg.Dir)) > 0 })
+			}
 			p.wantAll(t, n)
 
 			cfg.command = nil
