@@ -52,6 +52,7 @@ func (x *chaos) oneVisitor() {
 		x.seeOff(v)
 	default:
 		x.count("visitor that left")
+		v.p.ending.Store(true)
 		_, _ = v.p.call(request{Op: opClose}) // which may wait for an ensemble that is not there
 		x.seeOff(v)
 	}
@@ -78,8 +79,15 @@ func (x *chaos) invite(v *visitor) {
 	v.p = p
 }
 
-// look compares what a visitor shows with what others have shown at the same position.
+// look compares what a visitor shows with what others have shown at the same position. A
+// process may end by our hand, or because it gave up joining.
 func (x *chaos) look(p *process) {
+	defer func() {
+		<-p.exited
+		if !p.ending.Load() {
+			x.l.violate("%w", p.exitError())
+		}
+	}()
 	select {
 	case <-p.ready:
 		x.count("visitor that was served")
