@@ -16,9 +16,10 @@ import (
 )
 
 // Drain prepares this member for its end: leadership of every group goes to another
-// voter that has kept up, if there is one to a voter that is not drained, and whenever this member is elected again it gives
-// leadership away again. It refuses nothing otherwise, so clients and sessions can
-// leave meanwhile. When Drain returns nil, Close costs the others no election.
+// voter that has kept up, if there is one to a voter that is not drained, and whenever
+// this member is elected again it gives leadership away again. It refuses nothing
+// otherwise, so clients and sessions can leave meanwhile. When Drain returns nil, Close
+// costs the others no election.
 //
 // Drain waits until no group is led by this member, at most until ctx ends or for
 // [Config.OperationTimeout]. A hand-over under load holds writes up for some tenths

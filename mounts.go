@@ -42,8 +42,9 @@ func (c *Coordinator) Mounts() []MountState {
 //   - On one disk, more groups share its throughput and do not add to it: at equal load four
 //     groups do half of what one does, see docs/BENCHMARKS.md.
 //   - Requests of 16 KiB and more give way to smaller ones of other groups: for as long as
-//     these come, at least one a second, each member's share of such a group has an eighth
-//     of the time at most. What comes behind them in the same group waits with them.
+//     these come, at least one a second, each member rests behind such a batch for 7 times
+//     as long as that took, at most for an eighth of the ElectionTimeout. What comes behind
+//     them in the same group waits with them.
 //
 // The znode must exist, be persistent and have no children: it moves whole, with data, ACL
 // and stat, and what comes below it is the group's. Meanwhile, usually for less than a

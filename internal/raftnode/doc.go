@@ -97,13 +97,13 @@
 //	"rejected" means nothing to save     Host.Snapshot         TestSnapshot
 //	a log that cannot be written ends    fuse                  package powertest,
 //	the process                                                TestFailedSyncEndsTheMember
-//	tan has its mutex when a file fails  fusedFS               TestFailedLogIsWaitedForOutside
-//	each rise of the commit index is     commitLog             TestCommitLogKeepsItsInvariants
-//	synced by itself, in pebble
 //	so does a file of a snapshot that    snapshotFS            TestFailedSnapshotCosts-
 //	is saved here                                              OnlyTheSnapshot
 //	its way to look for an error knows   snapshotFS.abort      the same
 //	no errors with several causes
+//	tan has its mutex when a file fails  fusedFS               TestFailedLogIsWaitedForOutside
+//	each rise of the commit index is     commitLog             TestCommitLogKeepsItsInvariants
+//	synced by itself, in pebble
 //	a slow event handler stops raft      roles                 TestRolesAreCompacted
 //	a peer at a new address panics       addressBook           TestAddressChange, TestAddressBook
 //	every receiver
