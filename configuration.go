@@ -348,13 +348,18 @@ func (s *state) configNode() (treeKey, *znode) {
 func (x *execution) configure(k treeKey, n *znode, members memberTable) {
 	x.s.members, x.s.configured = members, x.s.zxid
 	x.s.decree()
+	x.tellConfiguration(k, n)
+	x.eff.members = true
+}
+
+// tellConfiguration writes the configuration in force to its znode.
+func (x *execution) tellConfiguration(k treeKey, n *znode) {
 	m := *n
-	m.data = []byte(members.text(x.s.configured))
+	m.data = []byte(x.s.members.text(x.s.configured))
 	m.version = -1 // as in ZooKeeper: no setData has this condition
 	m.mzxid, m.mtimeMS = x.s.zxid, x.nowMS()
 	x.s.tree.replace(k, &m)
 	x.publish(NodeDataChanged, pathConfig, &m, nil)
-	x.eff.members = true
 }
 
 // text returns what /zookeeper/config says: ZooKeeper's lines, of which its clients

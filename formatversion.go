@@ -67,11 +67,16 @@ func (s *state) available(r *request) bool {
 func (s *state) format() FormatVersion { return max(s.version, oldestFormat) }
 
 // activate puts a version into force. One that is in force already, or that a later one
-// has followed, stays as it is.
+// has followed, stays as it is. From version 2 on, /zookeeper/config tells of the members.
 func (x *execution) activate() result {
 	if x.r.identities != nil {
 		return x.refused(ErrNoAuth)
 	}
-	x.s.version = max(x.s.version, x.r.version)
+	before := x.s.version
+	x.s.version = max(before, x.r.version)
+	if before < membersChange && x.s.version >= membersChange && len(x.s.members) > 1 {
+		k, n := x.s.configNode()
+		x.tellConfiguration(k, n)
+	}
 	return result{zxid: x.s.zxid}
 }

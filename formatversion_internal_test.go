@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,13 +12,18 @@ import (
 	"coord/internal/replica"
 )
 
-// startedIn returns a group of one member in which a version is in force.
-func startedIn(version FormatVersion) *state {
+// startedIn returns a group in which a version is in force, of one member and of those
+// at other addresses, none of which has run yet.
+func startedIn(version FormatVersion, others ...string) *state {
 	s := newState(rootGroup)
+	members := []memberRecord{{id: 1, addr: "a:1"}}
+	for i, addr := range others {
+		members = append(members, memberRecord{id: MemberID(i + 2), addr: addr})
+	}
 	s.apply(&command{kind: commandInit, group: rootGroup, member: 1, init: &initCommand{
-		version: version, ensemble: "test", timeMS: 1000, members: []memberRecord{{id: 1, addr: "a:1"}},
+		version: version, ensemble: "test", timeMS: 1000, members: members,
 	}}, 0)
-	s.apply(&command{kind: commandHello, group: rootGroup, member: 1, hello: &helloCommand{nonce: 1}}, 0)
+	s.apply(&command{kind: commandHello, group: rootGroup, member: 1, hello: &helloCommand{nonce: 1, addr: "a:1"}}, 0)
 	return s
 }
 
@@ -68,6 +74,32 @@ func TestActivation(t *testing.T) {
 		if code := activate(v, nil); code != codeOK || s.version != 2 {
 			t.Errorf("activate version %d once more: %v, in force is %d", v, code, s.version)
 		}
+	}
+}
+
+// TestActivationTellsTheConfiguration sees that an ensemble which began in version 1 tells who
+// its members are from the activation of version 2 on, as one that began in that.
+func TestActivationTellsTheConfiguration(t *testing.T) {
+	told := func(s *state) (string, int32) {
+		_, n := s.configNode()
+		return string(n.data), n.version
+	}
+	s := startedIn(1, "b:1")
+	if text, _ := told(s); text != "" {
+		t.Errorf("in version 1 the configuration is %q, want none", text)
+	}
+	eff := s.apply(activation(2), 1)
+	want, _ := told(startedIn(2, "b:1"))
+	if text, version := told(s); text != want || text == "" || version != -1 {
+		t.Errorf("in version 2 it is %q of version %d, want %q of -1", text, version, want)
+	}
+	if !slices.ContainsFunc(eff.changes, func(c change) bool { return c.path == pathConfig && c.typ == NodeDataChanged }) {
+		t.Errorf("watches are told %v, want the change of %s", eff.changes, pathConfig)
+	}
+	alone := startedIn(1)
+	alone.apply(activation(2), 1)
+	if text, _ := told(alone); text != "" {
+		t.Errorf("of a member that is alone it is %q, want none", text)
 	}
 }
 

@@ -344,6 +344,9 @@ func (m *model) request(id MemberID, r *request) result {
 		if r.identities != nil {
 			return result{zxid: m.zxid, code: -102}
 		}
+		if m.format < 2 && r.version >= 2 {
+			m.tellMembers(r)
+		}
 		m.format = max(m.format, r.version)
 	case requestOpenSession:
 		m.zxid++
@@ -619,6 +622,23 @@ func (m *model) set(r *request, n *modelNode, path string, data []byte) {
 	}
 	n.stat.Mzxid, n.stat.Mtime = m.zxid, m.clock(r)
 	m.events = append(m.events, told{NodeDataChanged, path, m.zxid})
+}
+
+// tellMembers writes who the members are: those that have never run have no address.
+func (m *model) tellMembers(r *request) {
+	var text string
+	for _, id := range slices.Sorted(maps.Keys(m.members)) {
+		role := "participant"
+		if m.members[id].observer {
+			role = "observer"
+		}
+		if m.members[id].incarnation > 0 {
+			text += fmt.Sprintf("server.%d=x:1:2:%s\n", id, role)
+		}
+	}
+	n := m.nodes["/zookeeper/config"]
+	m.set(r, n, "/zookeeper/config", []byte(text+"version=0"))
+	n.stat.Version = -1
 }
 
 func (m *model) clock(r *request) int64 {

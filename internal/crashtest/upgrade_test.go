@@ -66,6 +66,7 @@ func TestG20UpgradeMemberByMember(t *testing.T) {
 	for i := range u.procs {
 		poll(t, readyBound, "version 2 to be in force", func() bool { return u.proc(i).status().FormatVersion == 2 })
 	}
+	u.wantMembersTold()
 
 	for _, meets := range []string{"log entry", "snapshot"} {
 		held := u.others(1)
@@ -147,6 +148,15 @@ func (u *upgrade) wantVersions(i int, active int64, newest map[string]uint64) {
 	a := u.must(i, request{Op: opVersions})
 	if a.Value != active || !maps.Equal(a.Newest, newest) {
 		u.t.Errorf("member %d says that version %d is in force and the members read %v, want %d and %v", i+1, a.Value, a.Newest, active, newest)
+	}
+}
+
+// wantMembersTold sees that /zookeeper/config names all members, which it did not in version 1.
+func (u *upgrade) wantMembersTold() {
+	u.t.Helper()
+	a := u.must(0, request{Op: opGet, Path: "/zookeeper/config"})
+	for i := range u.cfgs {
+		wantWords(u.t, a.Data, fmt.Sprintf("server.%d=%s:", i+1, u.cfgs[i].Members[i].Addr))
 	}
 }
 
