@@ -125,7 +125,7 @@ func TestNothingOfALaterVersionIsApplied(t *testing.T) {
 func TestProposerRefusesWhatTheVersionHasNot(t *testing.T) {
 	s := startedIn(1)
 	later, now, activates := newPending(request{kind: 255}), newPending(writeOf(op{kind: opCreate, path: "/a"})), newPending(request{kind: requestActivate, version: 2})
-	left := refuseUnavailable(s, []*pending{later, now, activates})
+	left := (&proposer{}).refuseUnavailable(s, []*pending{later, now, activates})
 	if len(left) != 2 || left[0] != now || left[1] != activates {
 		t.Errorf("%d requests are left, want the two that version 1 has or that raise it", len(left))
 	}

@@ -291,6 +291,20 @@ func (g *group) awaitSuspended(ctx context.Context) {
 	}
 }
 
+// awaitContact waits until this member has contact with a quorum.
+func (g *group) awaitContact(ctx context.Context) error {
+	for g.suspended() {
+		pause(ctx, g.timing.tick)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case g.ctx.Err() != nil:
+			return context.Cause(g.ctx)
+		}
+	}
+	return nil
+}
+
 // readable returns the state that a read may be answered from.
 func (g *group) readable(ctx context.Context, o readOptions) (*state, error) {
 	if err := g.failed(); err != nil {

@@ -320,3 +320,125 @@ func TestGroupWithoutQuorum(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionsWhereAGroupHasNoQuorum takes the quorum of a mount away for longer than
+// sessions last: those end that have an ephemeral there, or may come to have one, and no
+// others. When the quorum is back, the others go on there as well.
+func TestSessionsWhereAGroupHasNoQuorum(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a := e.Member(1)
+		mustCreate(t, a, "/q", "")
+		mustMount(t, a, "/q")
+		sessions := map[string]*coord.Session{}
+		for _, name := range []string{"has written", "writes", "had an ephemeral", "has an ephemeral", "creates one"} {
+			s, err := a.NewSession(t.Context(), coord.SessionOptions{Timeout: 6 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustCreate(t, s, "/held by who "+name, "", coord.Ephemeral)
+			mustCreate(t, s, "/q/of who "+name, "")
+			sessions[name] = s
+		}
+		begin := func(name string, o coord.Op) {
+			t.Helper()
+			if _, err := sessions[name].Begin(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustCreate(t, sessions["had an ephemeral"], "/q/gone", "", coord.Ephemeral)
+		if err := sessions["had an ephemeral"].Delete(t.Context(), "/q/gone"); err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, sessions["has an ephemeral"], "/q/there", "", coord.Ephemeral)
+		others := []*coord.Coordinator{e.Member(2), e.Member(3)}
+		for _, c := range others {
+			if err := private.StopMounted(t.Context(), c, "/q"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin("writes", coord.SetDataOp("/q/of who writes", nil))
+		begin("creates one", coord.CreateOp("/q/perhaps", nil, coord.Ephemeral))
+
+		time.Sleep(15 * time.Second) // of the bubble
+		want := map[string]coord.SessionState{
+			"has written": coord.Connected, "writes": coord.Connected, "had an ephemeral": coord.Connected,
+			"has an ephemeral": coord.Expired, "creates one": coord.Expired,
+		}
+		stand := func(when string) {
+			t.Helper()
+			for name, s := range sessions {
+				if got := s.State(); got != want[name] {
+					t.Errorf("%s the session that %s is %v, want %v: %v", when, name, got, want[name], context.Cause(s.Context()))
+				}
+				_, _, err := a.Get(t.Context(), "/held by who "+name, coord.Linearizable())
+				if held := err == nil; held != (want[name] == coord.Connected) {
+					t.Errorf("%s the ephemeral elsewhere of who %s: %v", when, name, err)
+				}
+			}
+		}
+		stand("without a quorum")
+		s := sessions["has written"]
+		if _, _, err := s.Create(t.Context(), "/q/later", nil, coord.Ephemeral); !errors.Is(err, coord.ErrTimeout) || errors.Is(err, coord.ErrUnknownOutcome) {
+			t.Errorf("an ephemeral where there is no quorum: %v, want ErrTimeout and nothing begun", err)
+		}
+		stand("behind an attempt")
+
+		for _, c := range others {
+			e.Stop(c)
+			e.Restart(c)
+		}
+		mustCreate(t, s, "/q/later", "", coord.Ephemeral)
+		mustCreate(t, s, "/q/and", "")
+		time.Sleep(30 * time.Second) // of the bubble
+		stand("with a quorum again")
+		mustGet(t, a, "/q/later", coord.Linearizable())
+		if _, _, err := a.Get(t.Context(), "/q/perhaps", coord.Linearizable()); !errors.Is(err, coord.ErrNoNode) {
+			t.Errorf("the ephemeral of a session that has ended: %v", err)
+		}
+	})
+}
+
+// TestResumeWhileAGroupHasNoQuorum resumes a session on a member that has no contact with
+// a group in which it has an ephemeral: that stays, when there is contact again.
+func TestResumeWhileAGroupHasNoQuorum(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *coordtest.Ensemble) {
+		a, others := e.Member(1), []*coord.Coordinator{e.Member(2), e.Member(3)}
+		mustCreate(t, a, "/q", "")
+		mustMount(t, a, "/q")
+		s, err := others[0].NewSession(t.Context(), coord.SessionOptions{Timeout: 30 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, s, "/q/there", "", coord.Ephemeral)
+		token := s.Token()
+		if err := s.HandOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range others {
+			if err := private.StopMounted(t.Context(), c, "/q"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "reads of the mount to fail", func() bool {
+			_, _, err := a.Get(t.Context(), "/q")
+			return errors.Is(err, coord.ErrSuspended)
+		})
+		s, err = a.Resume(t.Context(), token, coord.SessionOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // of the bubble
+		if s.State() != coord.Connected {
+			t.Errorf("the session is %v, though the group may still have it", s.State())
+		}
+		for _, c := range others {
+			e.Stop(c)
+			e.Restart(c)
+		}
+		time.Sleep(2 * time.Minute) // of the bubble
+		_, _, err = a.Get(t.Context(), "/q/there", coord.Linearizable())
+		if s.State() != coord.Connected || err != nil {
+			t.Errorf("the resumed session is %v, its ephemeral: %v", s.State(), err)
+		}
+	})
+}

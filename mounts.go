@@ -35,8 +35,9 @@ func (c *Coordinator) Mounts() []MountState {
 //     ([ErrCrossMount]).
 //   - Order is kept within a mount. Who reads from two may see a later write to one and not
 //     yet an earlier one to the other; zxids of different mounts tell nothing about it.
-//   - A session that has written below path ends when it ends in any group, also because
-//     that group has been without a quorum for as long as its timeout.
+//   - A session that has written below path ends when it ends in any group. One that has an
+//     ephemeral below path, or has begun to create one, ends also when that group has been
+//     without a quorum for as long as its timeout; others go on.
 //   - Limits of ephemerals count for each group, and a quota above path does not count what
 //     is below.
 //   - On one disk, more groups share its throughput and do not add to it: at equal load four

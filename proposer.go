@@ -88,6 +88,8 @@ type proposer struct {
 	attempt context.CancelFunc // guarded by mu; ends the attempt under way
 	report  diskReport         // guarded by mu; what the next touch says of the disk
 
+	creating map[SessionID]int // guarded by mu; requests under way, by the session to which each may leave an ephemeral
+
 	held     *hold     // guarded by mu; nil unless it is to begin nothing
 	silences []silence // guarded by mu; changes that the next touch carries
 	underway underway  // guarded by mu
@@ -102,7 +104,7 @@ type diskReport struct {
 func newProposer(g *group, cfg *Config) *proposer {
 	return &proposer{
 		g: g, addr: cfg.advertised(), ensemble: cfg.Name, initial: cfg.initCommand(),
-		space: semaphore.NewWeighted(maxQueueBytes), wake: make(chan struct{}, 1), enc: newEncoder(),
+		space: semaphore.NewWeighted(maxQueueBytes), wake: make(chan struct{}, 1), enc: newEncoder(), creating: map[SessionID]int{},
 	}
 }
 
@@ -178,6 +180,7 @@ func (p *proposer) push(q *pending) (*pending, error) {
 		}
 	}
 	p.queue = slices.Insert(p.queue, at, q)
+	p.countLocked(q, 1)
 	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
@@ -199,12 +202,41 @@ func (p *proposer) withdraw(q *pending) bool {
 	for i, have := range p.queue {
 		if have == q {
 			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			p.countLocked(q, -1)
 			q.taken = true
 			p.space.Release(q.cost())
 			return true
 		}
 	}
 	return false
+}
+
+// finish tells whoever waits for q that it is answered, or that nobody will know. What an
+// answer tells is published before.
+func (p *proposer) finish(q *pending) {
+	if ephemeralsIn(&q.req) > 0 {
+		p.mu.Lock()
+		p.countLocked(q, -1)
+		p.mu.Unlock()
+	}
+	close(q.done)
+}
+
+// countLocked counts q, or does not count it any more, if it may leave an ephemeral.
+func (p *proposer) countLocked(q *pending, by int) {
+	if ephemeralsIn(&q.req) == 0 {
+		return
+	}
+	if p.creating[q.req.session] += by; p.creating[q.req.session] == 0 {
+		delete(p.creating, q.req.session)
+	}
+}
+
+// creates reports whether something is under way that may leave a session an ephemeral.
+func (p *proposer) creates(id SessionID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.creating[id] > 0
 }
 
 // requestBytes estimates the encoded size of r.
@@ -333,7 +365,7 @@ func (p *proposer) serve(ctx context.Context) error {
 		if !due {
 			p.gather()
 		}
-		batch := refuseUnavailable(p.g.state(), p.take())
+		batch := p.refuseUnavailable(p.g.state(), p.take())
 		if len(batch) == 0 && !due {
 			select {
 			case <-p.wake:
@@ -377,7 +409,7 @@ func (p *proposer) stop(err error) {
 	p.mu.Unlock()
 	for _, q := range queue {
 		q.err = err
-		close(q.done)
+		p.finish(q)
 		p.space.Release(q.cost())
 	}
 }
@@ -387,7 +419,7 @@ func (p *proposer) stop(err error) {
 func (p *proposer) abandon(batch []*pending, err error) {
 	for _, q := range batch {
 		q.err = &OutcomeError{cause: err, p: q}
-		close(q.done)
+		p.finish(q)
 	}
 }
 
@@ -507,20 +539,20 @@ func (p *proposer) commit(ctx context.Context, batch []*pending, withTouch bool)
 	p.settleViews(batch)
 	for i, q := range batch {
 		q.result = rec.results[i]
-		close(q.done)
+		p.finish(q)
 	}
 	return nil
 }
 
 // refuseUnavailable answers those requests that the version in force does not have, and
 // returns the others. The log never sees them: members that are older could not read it.
-func refuseUnavailable(s *state, batch []*pending) []*pending {
+func (p *proposer) refuseUnavailable(s *state, batch []*pending) []*pending {
 	return slices.DeleteFunc(batch, func(q *pending) bool {
 		if s.available(&q.req) {
 			return false
 		}
 		q.err = ErrUnimplemented
-		close(q.done)
+		p.finish(q)
 		return true
 	})
 }
@@ -530,7 +562,7 @@ func refuseUnavailable(s *state, batch []*pending) []*pending {
 func (p *proposer) refuse(batch []*pending, t *touch) error {
 	for _, q := range batch {
 		q.err = ErrTooLarge
-		close(q.done)
+		p.finish(q)
 	}
 	if t != nil {
 		p.keep(t)

@@ -12,9 +12,10 @@ import (
 )
 
 // A session is the root group's, which opens it. In the group of a mount it resides from
-// its first write there. The handle ends as soon as the session may have ended in one
-// of its groups: an ephemeral that is anywhere given away must find nobody who still
-// believes to have it.
+// its first write there. The handle ends as soon as the session has ended in one of its
+// groups, and also if it only may have ended, wherever it has something at stake: an
+// ephemeral that is anywhere given away must find nobody who still believes to have it.
+// A group that has no quorum, and nothing of the session, does not end it.
 
 // A residence is the part that a handle's session has in the group of a mount.
 type residence struct {
@@ -69,6 +70,29 @@ func (r *residences) groups() iter.Seq[*group] {
 			}
 		}
 	}
+}
+
+// pledged yields those of groups in which the session has something at stake, or which
+// have contact with a quorum, so that nobody has to know whether it has.
+//
+// What must stay true: a call that may leave an ephemeral in a group begins while there is
+// contact, see executing. Until then the group's last sign may be older than the session
+// could bear, and nothing is lost by that.
+func (s *Session) pledged() iter.Seq[*group] {
+	return func(yield func(*group) bool) {
+		for g := range s.elsewhere.groups() {
+			if (!g.suspended() || g.atStake(s.id)) && !yield(g) {
+				return
+			}
+		}
+	}
+}
+
+// atStake reports whether a session of this process has an ephemeral in the group, or may
+// come to have one by what is under way. The order matters: an answer counts as under way
+// until its state is published.
+func (g *group) atStake(id SessionID) bool {
+	return g.proposer.creates(id) || g.state().sessions.ephemeralCount(id) > 0
 }
 
 // over reports whether the group of a mount does nothing any more: it is empty, so no
@@ -187,22 +211,23 @@ func (s *Session) closeElsewhere(ctx context.Context, timeout time.Duration) {
 	closing.Wait()
 }
 
-// sinceSign returns how long ago the last sign of life was sent that every group of the
-// session has acknowledged.
+// sinceSign returns how long ago the last sign of life was sent that every group has
+// acknowledged in which something of the session is at stake.
 func (s *Session) sinceSign() time.Duration {
 	since := s.g.sinceTouch()
-	for g := range s.elsewhere.groups() {
+	for g := range s.pledged() {
 		since = max(since, g.sinceTouch())
 	}
 	return since
 }
 
-// cutOff reports whether some group of the session has no contact with a quorum.
+// cutOff reports whether there is no contact with a quorum of some group in which
+// something of the session is at stake.
 func (s *Session) cutOff() bool {
 	if s.g.suspended() {
 		return true
 	}
-	for g := range s.elsewhere.groups() {
+	for g := range s.pledged() {
 		if g.suspended() {
 			return true
 		}
@@ -211,8 +236,8 @@ func (s *Session) cutOff() bool {
 }
 
 // enterAgain has a session that was resumed live in the groups in which it did before,
-// so that its ephemerals there stay. A group without a quorum does not keep it waiting:
-// what it has of the session may run out, and then the handle ends.
+// so that its ephemerals there stay. A group without a quorum does not keep it waiting,
+// and spares what it has of the session until the handle comes.
 func (s *Session) enterAgain(ctx context.Context) error {
 	var entering sync.WaitGroup
 	var mu sync.Mutex

@@ -81,7 +81,8 @@ func (s *state) crossed(a, b *op) error {
 }
 
 // executing returns the group that is to execute a request of s, in which the session
-// lives by then. It waits while what the request concerns is on its way.
+// lives by then. It waits while what the request concerns is on its way, and an ephemeral
+// waits for contact with the group of a mount, see pledged.
 func (s *Session) executing(ctx context.Context, r *request) (*group, error) {
 	if len(r.ops) == 0 || s.g.state().mounts.none() {
 		return s.g, nil
@@ -100,6 +101,9 @@ func (s *Session) executing(ctx context.Context, r *request) (*group, error) {
 			var g *group
 			if g, err = s.c.running(ctx, server); err == nil {
 				err = s.enter(ctx, g)
+			}
+			if err == nil && ephemeralsIn(r) > 0 {
+				err = g.awaitContact(ctx)
 			}
 			if err == nil {
 				return g, nil
