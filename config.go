@@ -62,7 +62,8 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// With an ID of zero, Dir may be empty: the member lives in a directory of its own
 	// among temporary files, which is removed when it is closed, and it is removed from
 	// the ensemble then; or, if it has no chance to say so, when nothing was heard of
-	// it for ObserverGrace.
+	// it for ObserverGrace, or when another process joins at its address. That one waits
+	// until nothing was heard of it for the least timeout of sessions.
 	Join []string
 
 	// Addr is host:port at which other members reach this one if it joins. Empty means

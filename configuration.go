@@ -15,7 +15,8 @@ import (
 // unsettled from a change until that is done in every group.
 //
 // What must stay true: an id is never used for another member, so that raft never
-// takes one for the other; and there is a voter.
+// takes one for the other; and there is a voter. Of members that were removed a record
+// stays, of the newest for ever and of others as long as anything depends on it.
 
 // anyConfiguration is a change that may follow any configuration.
 const anyConfiguration = ZXID(math.MaxUint64)
@@ -77,6 +78,8 @@ func (s *state) changed(members memberTable, c *memberChange) (*memberRecord, st
 	switch {
 	case c.id == 0:
 		return nil, "member 0 cannot be"
+	case was == nil && members.usedUp(c.id):
+		return nil, fmt.Sprintf("member %v may be one that was removed long ago: ids are never used again, take a greater one", c.id)
 	case was == nil && c.remove:
 		return nil, fmt.Sprintf("there is no member %v", c.id)
 	case was == nil && c.addr == "":
@@ -168,7 +171,7 @@ func (t memberTable) fault() string {
 		return "no member would vote: the last voter cannot be removed"
 	}
 	if len(t) > maxMembers {
-		return fmt.Sprintf("%d members with those that were removed, the limit is %d", len(t), maxMembers)
+		return fmt.Sprintf("%d members with those that were removed lately, the limit is %d", len(t), maxMembers)
 	}
 	return ""
 }
@@ -239,7 +242,7 @@ func (x *execution) join() result {
 	}
 	if x.s.members.get(m.id) != m {
 		k, n := x.s.configNode()
-		x.configure(k, n, x.s.members.with(m))
+		x.configure(k, n, x.s.vacated(m).with(m))
 	}
 	return result{zxid: x.s.zxid, ops: []opResult{{value: int64(m.id)}}}
 }
@@ -281,10 +284,36 @@ func (s *state) joined(j *joining) (*memberRecord, Code, string) {
 	if j.clientAddr != "" {
 		m.clientAddr = j.clientAddr
 	}
-	if why := s.members.with(&m).fault(); why != "" {
+	if was := s.passingAt(&m); was != nil && s.timeMS-was.touchedMS <= s.settings.minSessionTimeoutMS {
+		return nil, ErrReconfigInProgress, fmt.Sprintf("member %v, which joined with the same address %q, was heard of lately", was.id, was.addr)
+	}
+	if why := s.vacated(&m).with(&m).fault(); why != "" {
 		return refuse("%s", why)
 	}
 	return &m, codeOK, ""
+}
+
+// passingAt returns another member that came by itself, at the address of m, or nil.
+func (s *state) passingAt(m *memberRecord) *memberRecord {
+	for _, was := range s.members {
+		if was.id != m.id && was.addr == m.addr && was.passing && !was.removed {
+			return was
+		}
+	}
+	return nil
+}
+
+// vacated returns the members without the one that came by itself at the address at which
+// m joins now. Its process has ended without a word and its directory is lost, as where a
+// container is started again: nobody would be served by waiting out its grace.
+func (s *state) vacated(m *memberRecord) memberTable {
+	was := s.passingAt(m)
+	if was == nil {
+		return s.members
+	}
+	gone := *was
+	gone.removed, gone.unsettled = true, true
+	return s.members.with(&gone)
 }
 
 // maxMemberAddr limits the addresses of a member, in bytes.
@@ -346,7 +375,7 @@ func (s *state) configNode() (treeKey, *znode) {
 
 // configure puts other members into force, under the zxid at hand, and tells it.
 func (x *execution) configure(k treeKey, n *znode, members memberTable) {
-	x.s.members, x.s.configured = members, x.s.zxid
+	x.s.members, x.s.configured = x.s.remembered(members), x.s.zxid
 	x.s.decree()
 	x.tellConfiguration(k, n)
 	x.eff.members = true

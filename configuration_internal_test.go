@@ -27,7 +27,7 @@ func configuredState(t *testing.T, n int) *state {
 
 func greet(s *state, id MemberID) {
 	m := s.members.get(id)
-	s.apply(&command{kind: commandHello, group: rootGroup, member: id, hello: &helloCommand{expected: m.incarnation, nonce: 1, addr: m.addr}}, 0)
+	s.apply(&command{kind: commandHello, group: s.group, member: id, hello: &helloCommand{expected: m.incarnation, nonce: 1, addr: m.addr}}, 0)
 }
 
 // touchOf has a member touch, and mark that as much time has passed.
@@ -300,5 +300,101 @@ func TestOlderFormatHasNoMembership(t *testing.T) {
 		if res, _ := askState(t, s, r); res.code != ErrUnimplemented {
 			t.Errorf("request %d = %v", r.kind, res.code)
 		}
+	}
+}
+
+// TestJoinsWhereOneWas has a process join at the address of one that had come by itself and
+// ended without a word: it takes that one's place as soon as nothing is heard of it.
+func TestJoinsWhereOneWas(t *testing.T) {
+	s := configuredState(t, 3)
+	join := func(directory string) request {
+		return request{kind: requestJoin, joining: &joining{directory: directory, addr: "pod:1"}}
+	}
+	if res, _ := askState(t, s, join("d4")); res.code != codeOK {
+		t.Fatal(res.code)
+	}
+	greet(s, 4)
+	touchOf(s, 4, 0)
+	touchOf(s, 1, s.settings.minSessionTimeoutMS)
+	_, _, reason := s.joined(join("d5").joining)
+	if res, _ := askState(t, s, join("d5")); res.code != ErrReconfigInProgress || !strings.Contains(reason, `member 4, which joined with the same address "pod:1", was heard of lately`) {
+		t.Errorf("joining where one is = %v (%s)", res.code, reason)
+	}
+	touchOf(s, 1, 1)
+	res, changes := askState(t, s, join("d5"))
+	if res.code != codeOK || res.ops[0].value != 5 || len(changes) != 1 {
+		t.Fatalf("joining where one was = %+v, told %+v", res, changes)
+	}
+	if was, is := s.members.get(4), s.members.get(5); !was.removed || !was.unsettled || is.removed || is.addr != "pod:1" {
+		t.Errorf("the members are %+v and %+v", was, is)
+	}
+	if text := configText(t, s); strings.Contains(text, "server.4=") || !strings.Contains(text, "server.5=pod:1:2:observer") {
+		t.Errorf("the configuration is\n%s", text)
+	}
+	// Who was added by somebody keeps its address, however silent.
+	touchOf(s, 2, 0)
+	if res, _ := askState(t, s, reconfigure(memberChange{id: 5, addr: "pod:2"}, memberChange{id: 9, role: Observer, addr: "pod:1"})); res.code != codeOK {
+		t.Fatal(res.code)
+	}
+	if res, _ := askState(t, s, join("d6")); res.code != ErrBadArguments {
+		t.Errorf("joining at the address of one that was added = %v", res.code)
+	}
+}
+
+// TestRemovedMembersAreForgotten has observers come and go for ever: the table stays
+// small, and no id is used again, not even one that is forgotten.
+func TestRemovedMembersAreForgotten(t *testing.T) {
+	s := configuredState(t, 3)
+	ok := func(r request) *result {
+		t.Helper()
+		res, _ := askState(t, s, r)
+		if res.code != codeOK {
+			t.Fatalf("request %d = %v", r.kind, res.code)
+		}
+		return &res
+	}
+	ok(reconfigure(memberChange{id: 5, addr: "late:1"}))                  // has not joined yet
+	ok(request{kind: requestOpenSession, timeoutMS: 60_000})              // of member 1, which stays
+	ok(reconfigure(memberChange{id: 9, role: Observer, addr: "owner:1"})) // which opens one
+	greet(s, 9)
+	m := s.members.get(9)
+	s.apply(&command{kind: commandBatch, group: rootGroup, member: 9, batch: &batchCommand{
+		incarnation: m.incarnation, number: 1, requests: []request{{kind: requestOpenSession, timeoutMS: 60_000}},
+	}}, 0)
+	owned := s.members.get(9).results[0].session
+	ok(reconfigure(memberChange{id: 9, remove: true}))
+	ok(settleOf(s))
+	for i := range 3 * maxMembers {
+		res := ok(request{kind: requestJoin, joining: &joining{directory: fmt.Sprint("d", i), addr: "pod:1"}})
+		if id := MemberID(res.ops[0].value); id != MemberID(10+i) {
+			t.Fatalf("observer %d got id %v", i, id)
+		}
+		ok(reconfigure(memberChange{id: MemberID(10 + i), remove: true}))
+		if i%3 == 0 {
+			ok(settleOf(s))
+		}
+	}
+	ok(settleOf(s))
+	const of = 3 + 1 + 1 // the first ones, the one that is late, the owner of a session
+	if n := len(s.members); n > of+keptTombstones+6 {
+		t.Errorf("%d members are remembered", n)
+	}
+	if s.members.get(9) == nil || s.members.get(10) != nil {
+		t.Errorf("member 9, which has a session: %+v; member 10: %+v", s.members.get(9), s.members.get(10))
+	}
+	_, _, reason := s.reconfigured(reconfigure(memberChange{id: 10, role: Observer, addr: "x:1"}).reconfiguration)
+	if res, _ := askState(t, s, reconfigure(memberChange{id: 10, role: Observer, addr: "x:1"})); res.code != ErrBadArguments || !strings.Contains(reason, "ids are never used again") {
+		t.Errorf("adding an id that is forgotten = %v (%s)", res.code, reason)
+	}
+	if res := ok(request{kind: requestJoin, joining: &joining{id: 5, directory: "late", addr: "late:1"}}); res.ops[0].value != 5 {
+		t.Errorf("who was added long ago joins as %+v", res)
+	}
+
+	// The owner's record goes with its session.
+	ses, _ := s.sessions.get(owned)
+	ok(request{kind: requestExpire, expiries: []expiry{{owned, ses.generation, ses.lastTouch(s.members.get(9))}}})
+	ok(reconfigure(memberChange{id: 4000, role: Observer, addr: "x:1"}))
+	if m := s.members.get(9); m != nil {
+		t.Errorf("behind the end of its session there is still %+v", m)
 	}
 }

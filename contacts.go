@@ -78,9 +78,12 @@ const (
 	removedReason = "removed: "
 )
 
-// unknown gives the reason to refuse who is no member any more, or "".
-func (b *contactBook) unknown(id replica.MemberID) string {
-	if !b.current().removed[MemberID(id)] {
+// unknown gives the reason to refuse who is no member any more, or "". The state says so
+// of those whose records are gone: it knows, and a list may not, who is only about to join.
+func (c *Coordinator) unknown(id replica.MemberID) string {
+	members := c.root.state().members
+	forgotten := members.get(MemberID(id)) == nil && members.usedUp(MemberID(id))
+	if !forgotten && !c.contacts.current().removed[MemberID(id)] {
 		return ""
 	}
 	return fmt.Sprintf("%smember %d was removed from the ensemble; ids are never used again, so its machine has to join under a new one, with an empty directory", removedReason, id)

@@ -127,7 +127,7 @@ func (d *disk) openHost(c *Coordinator) (replica.Host, error) {
 		Logger: c.log, OnRole: c.setRole, Net: d.memory.Net, FS: d.memory.FS,
 		OnRemoved: c.onRemoved,
 		Directory: d.dir.ID(), TLS: cfg.TLS, Admit: c.admit, Refused: c.auditPeer, Serve: c.serve,
-		Unknown: c.contacts.unknown, Strangers: c.serveStranger,
+		Unknown: c.unknown, Strangers: c.serveStranger,
 		Failpoints: d.memory.Failpoints, OnFailure: c.root.fail,
 	})
 	if err != nil {

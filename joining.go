@@ -55,17 +55,18 @@ func (d *disk) join(ctx context.Context, cfg *Config, log *slog.Logger) error {
 			last = fmt.Errorf("at %s: %w", at, err)
 		}
 		if pause(ctx, wait); ctx.Err() != nil {
-			return fmt.Errorf("join: %w: no member has answered: %w", context.Cause(ctx), last)
+			return fmt.Errorf("join: %w: not taken in: %w", context.Cause(ctx), last)
 		}
 	}
 }
 
 // definite reports whether the ensemble, or the member that was asked, has refused this
-// process, so that there is no sense in asking again.
+// process, so that there is no sense in asking again. There is if its address is still
+// that of a member that has ended only just now.
 func definite(err error) bool {
-	_, answered := errors.AsType[Code](err)
+	code, answered := errors.AsType[Code](err)
 	refused, ok := errors.AsType[*peernet.RefusedError](err)
-	return answered || ok && refused.ByPeer
+	return answered && code != ErrReconfigInProgress || ok && refused.ByPeer
 }
 
 // askToJoin asks the member at one address.

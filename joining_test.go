@@ -12,6 +12,7 @@ import (
 	"coord"
 	"coord/coordtest"
 	"coord/internal/loopback"
+	"coord/internal/private"
 )
 
 // joinConfig returns the configuration of a member that is to join those of an
@@ -76,7 +77,7 @@ func TestJoinRefusals(t *testing.T) {
 		{"the address of another", func(c *coord.Config) { c.Addr, c.ID = at, 2 }, coord.ErrBadArguments, "the same address"},
 		{"nobody there", func(c *coord.Config) {
 			c.Join, c.OperationTimeout = []string{"127.0.0.1:1"}, 200*time.Millisecond
-		}, coord.ErrTimeout, "no member has answered"},
+		}, coord.ErrTimeout, "not taken in"},
 		{"members as well", func(c *coord.Config) { c.InitialMembers = []coord.Member{{ID: 2, Addr: "127.0.0.1:1"}} }, nil, "exclude each other"},
 		{"no address", func(c *coord.Config) { c.Listen = "" }, nil, "Addr of a member that joins"},
 	} {
@@ -126,6 +127,86 @@ func TestRemovedMemberDoesNotComeBack(t *testing.T) {
 	}
 	mustCreate(t, at, "/without", "")
 	e.Remove(t.Context(), again)
+}
+
+// TestForgottenMemberDoesNotComeBack removes a member while it is down, and so many behind
+// it that the ensemble keeps no record of it. It is told all the same.
+func TestForgottenMemberDoesNotComeBack(t *testing.T) {
+	e := coordtest.NewEnsemble(t, 3, coordtest.OnDisk(), coordtest.OnSockets())
+	away := e.Follower(t.Context())
+	id := away.Status().Member
+	e.Stop(away)
+	at := e.Leader(t.Context())
+	if err := at.RemoveMember(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	var come, leave coord.Reconfiguration
+	for i := range 130 {
+		m := coord.Member{ID: coord.MemberID(100 + i), Role: coord.Observer, Addr: fmt.Sprintf("127.0.0.1:%d", 1+i)}
+		come.Members = append(come.Members, m)
+		leave.Remove = append(leave.Remove, m.ID)
+	}
+	last := coord.Reconfiguration{Members: []coord.Member{{ID: 1000, Role: coord.Observer, Addr: "127.0.0.1:999"}}}
+	for _, rc := range []coord.Reconfiguration{come, leave, last} {
+		if _, err := at.Reconfigure(t.Context(), rc); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the change to be settled", func() bool { return at.Configuration().Settled })
+	}
+	if err := at.AddMember(t.Context(), coord.Member{ID: id, Addr: "127.0.0.1:1"}); !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "removed long ago") {
+		t.Errorf("adding its id = %v, want that it is forgotten and not to be used", err)
+	}
+	again := e.Restart(away)
+	eventually(t, "the removed member to stop", func() bool { return errors.Is(again.Health(), coord.ErrFailed) })
+	if err := again.Health(); !errors.Is(err, coord.ErrNotMember) || !strings.Contains(err.Error(), fmt.Sprintf("member %v was removed", id)) {
+		t.Errorf("Health = %v", err)
+	}
+	mustCreate(t, at, "/without", "")
+	e.Remove(t.Context(), again)
+}
+
+// TestObserverIsStartedAgain kills an observer that has joined without an id, and starts it
+// at its address as a container is, with nothing of what it had: it takes its own place.
+// Another process cannot while it lives.
+func TestObserverIsStartedAgain(t *testing.T) {
+	first, at := lone(t)
+	cfg := joinConfig(t, 0, at)
+	cfg.Dir = ""
+	observer, err := coord.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := observer.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	was := observer.Status().Member
+
+	claimant := joinConfig(t, 0, at)
+	claimant.Addr, claimant.OperationTimeout = cfg.Listen, 500*time.Millisecond
+	c, err := coord.Open(t.Context(), claimant)
+	if err == nil {
+		closed(t, c)
+	}
+	if !errors.Is(err, coord.ErrTimeout) || !errors.Is(err, coord.ErrReconfigInProgress) || !strings.Contains(err.Error(), "was heard of lately") {
+		t.Errorf("joining at the address of an observer that runs = %v", err)
+	}
+
+	if err := private.Kill(observer); err != nil {
+		t.Fatal(err)
+	}
+	again, err := coord.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, again)
+	if err := again.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, again, "/again", "1")
+	conf := first.Configuration()
+	if len(conf.Members) != 2 || conf.Members[1].ID != again.Status().Member || conf.Members[1].ID == was {
+		t.Errorf("the members are %+v, want member 1 and the new one, not %v", conf.Members, was)
+	}
 }
 
 // TestMemberMoves starts a member at another address. It tells the others, and the

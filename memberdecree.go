@@ -1,5 +1,7 @@
 package coord
 
+import "slices"
+
 // Who the members are is decided in the root group and decreed for all others: each has
 // records of its own, because it counts incarnations, batches and touches for itself, and
 // takes over from the root group what the configuration says of them.
@@ -20,10 +22,11 @@ func (m *memberRecord) decreed() memberRecord {
 // memberDecreeFor returns the configuration that a copy lacks, or nil.
 func (s *state) memberDecreeFor(copied *state) *memberDecree {
 	d := &memberDecree{configured: s.configured, members: make([]memberRecord, len(s.members))}
-	same := s.configured == copied.configured && len(s.members) == len(copied.members)
+	same := s.configured == copied.configured
 	for i, m := range s.members {
 		d.members[i] = m.decreed()
-		same = same && m.sameDecree(copied.members[i])
+		c := copied.members.get(m.id)
+		same = same && c != nil && m.sameDecree(c)
 	}
 	if same {
 		return nil
@@ -48,9 +51,14 @@ func (d *memberDecree) size() int64 {
 }
 
 // membersAs returns the members of a group as d says, and whether they can be. Raft has
-// to follow where somebody is new, goes, or begins to vote.
+// to follow where somebody is new, goes, or begins to vote. Whom the root group has
+// forgotten, this one forgets when nothing depends on it here.
 func (s *state) membersAs(d *memberDecree) (memberTable, bool) {
-	t := s.members
+	decreed := make(map[MemberID]bool, len(d.members))
+	for i := range d.members {
+		decreed[d.members[i].id] = true
+	}
+	t := slices.DeleteFunc(slices.Clone(s.members), func(m *memberRecord) bool { return !decreed[m.id] && s.forgettable(m) })
 	for i := range d.members {
 		m := d.members[i]
 		was := t.get(m.id)

@@ -74,6 +74,59 @@ func TestMembersAreDecreed(t *testing.T) {
 	}
 }
 
+// TestGroupsForgetRemovedMembers has the root group forget members, and another group
+// follow, except for one that has a session there.
+func TestGroupsForgetRemovedMembers(t *testing.T) {
+	root, of := mountedStates(t)
+	do := func(s *state, r request) {
+		t.Helper()
+		if r.reconfiguration != nil {
+			r.reconfiguration.force = true
+		}
+		if results, _ := applyRequests(s, r); results[0].code != codeOK {
+			t.Fatalf("request %d = %v", r.kind, results[0].code)
+		}
+	}
+	rounds := func(from, to MemberID) {
+		t.Helper()
+		for id := from; id < to; id++ {
+			do(root, reconfigure(memberChange{id: id, role: Observer, addr: "pod:1"}))
+			adoptAll(t, root, of)
+			if id == from {
+				greet(of, id)
+				m := of.members.get(id)
+				of.apply(&command{kind: commandBatch, group: 2, member: id, batch: &batchCommand{incarnation: m.incarnation, number: 1, requests: []request{
+					{kind: requestEnter, session: 1000 + SessionID(id), generation: firstGeneration, timeoutMS: 60_000},
+				}}}, 0)
+				if _, there := of.sessions.get(1000 + SessionID(id)); !there {
+					t.Fatal(of.members.get(id).results)
+				}
+			}
+			do(root, reconfigure(memberChange{id: id, remove: true}))
+			adoptAll(t, root, of)
+			for _, s := range []*state{of, root} {
+				do(s, settleOf(s))
+			}
+			if n := adoptAll(t, root, of); n != 0 {
+				t.Fatalf("%d commands adopt what is settled", n)
+			}
+		}
+	}
+	rounds(10, 10+2*keptTombstones)
+	if root.members.get(10) != nil || of.members.get(10) == nil || of.members.get(11) != nil {
+		t.Errorf("the root group has %+v, the other %+v and %+v: want only the owner of a session, there", root.members.get(10), of.members.get(10), of.members.get(11))
+	}
+	if n := len(of.members); n > len(root.members)+1 {
+		t.Errorf("the group remembers %d members, the root group %d", n, len(root.members))
+	}
+	ses, _ := of.sessions.get(1010)
+	do(of, request{kind: requestExpire, expiries: []expiry{{ses.id, ses.generation, ses.lastTouch(of.members.get(10))}}})
+	rounds(1000, 1001)
+	if m := of.members.get(10); m != nil {
+		t.Errorf("behind the end of its session there is still %+v", m)
+	}
+}
+
 // TestImpossibleMembersAreNotAdopted has a group refuse a decree that breaks what holds
 // of members, and nothing of it remain.
 func TestImpossibleMembersAreNotAdopted(t *testing.T) {

@@ -102,6 +102,50 @@ func (t memberTable) with(m *memberRecord) memberTable {
 	return out
 }
 
+// keptTombstones is how many removed members are remembered in any case, those with the
+// greatest ids. More than that would add up: observers come and go with every process of
+// a service.
+const keptTombstones = 128
+
+// usedUp reports whether an id that is not in the table may be that of a member that was
+// removed and is forgotten.
+func (t memberTable) usedUp(id MemberID) bool {
+	greater := 0
+	for _, m := range t {
+		if m.removed && m.id > id {
+			greater++
+		}
+	}
+	return greater >= keptTombstones
+}
+
+// remembered returns the table without the tombstones that nothing depends on. Those that
+// stay suffice for usedUp to know all that went, now and later: keptTombstones with
+// greater ids remain of each.
+func (s *state) remembered(t memberTable) memberTable {
+	greater := 0
+	kept := make(memberTable, 0, len(t))
+	for _, m := range slices.Backward(t) {
+		if m.removed && greater >= keptTombstones && s.forgettable(m) {
+			continue
+		}
+		if m.removed {
+			greater++
+		}
+		kept = append(kept, m)
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+// forgettable reports whether nothing depends on the record of a member that was removed:
+// raft has let go of it in every group, and no session is its own.
+func (s *state) forgettable(m *memberRecord) bool {
+	first, there := s.sessions.firstOwned(sessionOwner{owner: m.id})
+	owns := there && first.owner == m.id
+	return m.removed && !m.unsettled && !owns
+}
+
 func (t memberTable) violations() iter.Seq[error] {
 	return func(yield func(error) bool) {
 		if t.voters() == 0 && !yield(errors.New("M3: nobody votes")) {

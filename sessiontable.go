@@ -106,7 +106,7 @@ type ephemeralCount struct {
 //	S1  byOwner has exactly one key for each session
 //	S2  ephemerals has exactly the ephemeral znodes of the tree, under their owner
 //	S3  the owner of an ephemeral is a session of the table
-//	S4  a session's owner, and whoever claims it, is a member record, and the
+//	S4  a session's owner, and whoever claims it unless that is forgotten, is a member record, and the
 //	    incarnation is not above the record's
 //	S5  a claim is newer than the session's generation
 //	S6  a released session is silent
@@ -252,11 +252,12 @@ func (s *state) sessionFault(ses *session) error {
 		m := s.members.get(id)
 		return m != nil && incarnation <= m.incarnation
 	}
+	forgotten := func(id MemberID) bool { return s.members.get(id) == nil && s.members.usedUp(id) }
 	c := ses.claim
 	switch {
 	case !ran(ses.owner, ses.incarnation):
 		return fmt.Errorf("S4: session %v is owned by %v in incarnation %d", ses.id, ses.owner, ses.incarnation)
-	case c != nil && !ran(c.member, c.incarnation):
+	case c != nil && !ran(c.member, c.incarnation) && !forgotten(c.member):
 		return fmt.Errorf("S4: session %v is claimed by %v in incarnation %d", ses.id, c.member, c.incarnation)
 	case c != nil && c.generation <= ses.generation:
 		return fmt.Errorf("S5: session %v of generation %d has a claim for generation %d", ses.id, ses.generation, c.generation)
