@@ -77,6 +77,27 @@ func TestAtLeastTakesOneBarrier(t *testing.T) {
 	})
 }
 
+// A member that knows nothing yet does not call a Position wrong: it cannot tell.
+func TestAtLeastOnAMemberThatKnowsNothing(t *testing.T) {
+	bubble.Run(t, func(t *testing.T) {
+		known, _ := scriptedMember(t)
+		p := positionOf(known.root.state(), groupPosition{rootGroup, known.root.state().zxid, allEvents})
+		c, h := unstartedMember(t)
+		h.reading(func(ctx context.Context) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.View(ctx, AtLeast(p)); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrTimeout) {
+			t.Errorf("View = %v, want that it has waited in vain", err)
+		}
+		if _, err := c.View(ctx, AtLeast(p), AllowStale()); err == nil || errors.Is(err, ErrInvalidPosition) {
+			t.Errorf("View of anything = %v", err)
+		}
+	})
+}
+
 // A Position that names a group which this ensemble does not have cannot be reached:
 // a read that is to reflect it fails and does not pretend.
 func TestAtLeastRefusesUnknownGroups(t *testing.T) {

@@ -238,8 +238,13 @@ func (c *Coordinator) serverHere(path string) *group {
 // the root group's.
 func (c *Coordinator) reach(ctx context.Context, p Position) (places, error) {
 	at, err := p.placesIn(c.root.state())
-	if errors.Is(err, ErrInvalidPosition) && c.root.barrier(ctx) == nil {
-		at, err = p.placesIn(c.root.state()) // a mount may be news here
+	if errors.Is(err, ErrInvalidPosition) {
+		// A mount may be news here, and so may everything be: a member that has just
+		// joined does not know its ensemble yet.
+		if err := c.root.barrier(ctx); err != nil {
+			return nil, err
+		}
+		at, err = p.placesIn(c.root.state())
 	}
 	for _, part := range at {
 		g := c.root
