@@ -58,6 +58,7 @@ type chaos struct {
 	newest   coord.MemberID // that there ever was, but for visitors
 	leaving  []*process     // of members that were removed
 	visitors []*visitor     // nil if there are none
+	lodgers  []*lodger      // likewise
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -96,6 +97,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	x.secure(seed%2 == 0)
 	if x.replaces {
 		x.haveVisitors(2)
+		x.haveLodgers(2)
 	}
 	return x
 }
@@ -157,8 +159,9 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 		x.heal()
 		x.awaitJoined()
 		x.awaitReady()
+		lodgers := x.awaitLodgers()
 		x.settle()
-		x.awaitVisitors()
+		x.visited(lodgers + x.awaitVisitors())
 		nap(x.rng, 300*time.Millisecond)
 		w.finish()
 		if !x.verify(x.rng) {
@@ -166,6 +169,7 @@ func runChaos(t *testing.T, seed uint64, rounds int, sum *report) {
 		}
 		t.Logf("round %d: %v", round, time.Since(began).Round(time.Millisecond))
 	}
+	x.dismissLodgers()
 	x.dismissVisitors()
 	for i := range x.procs {
 		x.stop(i)
@@ -256,6 +260,12 @@ var memberAfflictions = []affliction{
 		x.isolate(x.hosts[i])
 		x.replace(i)
 	}},
+	{"lodgers", 10, func(x *chaos) {
+		for range 1 + x.rng.IntN(3) {
+			x.oneLodger()
+		}
+	}},
+	{"isolate a lodger", 4, func(x *chaos) { x.isolate(x.lodgers[x.rng.IntN(len(x.lodgers))].host) }},
 	{"visitors", 10, func(x *chaos) {
 		for range 1 + x.rng.IntN(3) {
 			x.oneVisitor()

@@ -47,7 +47,7 @@ type ensemble struct {
 	starts   int               // guarded by mu
 	holds    map[string]string // guarded by mu; the name of the session that a process holds, by key of the process
 	tally    map[string]int    // guarded by mu; what was done to them
-	visiting int               // guarded by mu; processes that are no members, and have each a session
+	visiting int               // guarded by mu; processes that are not among procs, and have each a session
 }
 
 func newEnsemble(tb testing.TB, dir string, n int) *ensemble {
@@ -128,7 +128,7 @@ func (e *ensemble) event(p *process, r reply) {
 			p.ending.Store(true)
 			return
 		}
-		if p.removed.Load() && strings.Contains(r.Error, coord.ErrNotMember.Error()) {
+		if p.removed.Load() && (strings.Contains(r.Error, coord.ErrNotMember.Error()) || strings.Contains(r.Error, removedBeforeItJoined)) {
 			return
 		}
 		e.l.violate("process %d of member %v: %s: %s", p.n, p.cfg.ID, r.Event, r.Error)
@@ -384,6 +384,13 @@ func (e *ensemble) awaitDead(rng *rand.Rand, o *observation) {
 		}
 		<-tick.C
 	}
+}
+
+// visited says how many processes are there that are not among procs.
+func (e *ensemble) visited(by int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.visiting = by
 }
 
 // living counts the sessions that the processes hold, their own included.

@@ -313,7 +313,14 @@ func (m *member) inspect(ctx context.Context, r *request, p *reply) error {
 	case opUnmount:
 		return m.c.Unmount(ctx, r.Path)
 	case opReplace:
-		_, err := m.c.Reconfigure(ctx, coord.Reconfiguration{Members: []coord.Member{r.Member}, Remove: []coord.MemberID{r.ID}})
+		var change coord.Reconfiguration
+		if r.Member.ID != 0 {
+			change.Members = []coord.Member{r.Member}
+		}
+		if r.ID != 0 {
+			change.Remove = []coord.MemberID{r.ID}
+		}
+		_, err := m.c.Reconfigure(ctx, change)
 		return err
 	case opMembers:
 		conf := m.c.Configuration()
@@ -462,6 +469,10 @@ func environmental(p *reply) bool {
 	}
 	return strings.Contains(p.Error, coord.ErrFailed.Error()+": "+logFailed)
 }
+
+// removedBeforeItJoined is what a process is told that asks to be the member that it was
+// added as, when that was removed meanwhile.
+const removedBeforeItJoined = "was removed: ids are never used again"
 
 // logFailed is what a member says that has stopped itself because of its log. The other
 // reasons to do so are violations.

@@ -3,6 +3,7 @@ package crashtest_test
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"coord"
@@ -31,19 +32,29 @@ func (x *chaos) replace(i int) {
 			next.Join = append(next.Join, x.addr(j, x.cfgs[j].ID))
 		}
 	}
-	if !x.decided(i, request{
+	asked := (i + 1 + x.rng.IntN(len(x.hosts)-1)) % len(x.hosts)
+	if !x.removed(x.proc(i), asked, request{
 		Op: opReplace, Member: coord.Member{ID: next.ID, Addr: next.Listen}, ID: old.ID, Timeout: replaceWithin,
 	}) {
 		return
 	}
 	x.count("member replaced")
 	x.l.note(map[string]any{"replaced": old.ID, "by": next.ID, "at": x.l.now()})
-	p := x.proc(i)
-	p.removed.Store(true)
-	p.ending.Store(true)
-	x.leaving = append(x.leaving, p)
 	x.cfgs[i] = next
 	x.start(i)
+}
+
+// removed asks member j for a change that removes the member of p, and reports whether it
+// came about. The process has to find out, and may do so before whoever has asked.
+func (x *chaos) removed(p *process, j int, r request) bool {
+	p.removed.Store(true)
+	if !x.decided(j, r) {
+		p.removed.Store(false)
+		return false
+	}
+	p.ending.Store(true)
+	x.leaving = append(x.leaving, p)
+	return true
 }
 
 // addr returns where the member of that id is on a host.
@@ -51,10 +62,9 @@ func (x *chaos) addr(i int, id coord.MemberID) string {
 	return fmt.Sprintf("%v:%d", x.hosts[i].Addr(), 7000+id)
 }
 
-// decided asks a member other than i for a change of members and reports whether it came
-// about, which takes fine weather if the answer was lost.
-func (x *chaos) decided(i int, r request) bool {
-	j := (i + 1 + x.rng.IntN(len(x.hosts)-1)) % len(x.hosts)
+// decided asks member j for a change of members and reports whether it came about, which
+// takes fine weather if the answer was lost.
+func (x *chaos) decided(j int, r request) bool {
 	a, err := x.proc(j).call(r)
 	switch {
 	case err == nil:
@@ -69,10 +79,11 @@ func (x *chaos) decided(i int, r request) bool {
 	// It is not known. What this member writes later is behind it.
 	x.heal()
 	x.must(j, request{Op: opSetData, Path: tickDir, Data: fmt.Sprint(j)})
-	for _, m := range x.must(j, request{Op: opMembers}).Members {
-		if m.ID == r.Member.ID {
-			return true
-		}
+	is := func(id coord.MemberID) bool {
+		return slices.ContainsFunc(x.must(j, request{Op: opMembers}).Members, func(m coord.Member) bool { return m.ID == id })
+	}
+	if r.Member.ID != 0 && is(r.Member.ID) || r.Member.ID == 0 && !is(r.ID) {
+		return true
 	}
 	x.count("change of members lost")
 	return false

@@ -88,7 +88,7 @@ const (
 
 	opMount   = "mount"   // Path
 	opUnmount = "unmount" // Path
-	opReplace = "replace" // the member ID by Member
+	opReplace = "replace" // the member ID by Member; either may be none
 	opMembers = "members" // Coordinator.Configuration, as Members and Settled
 
 	opVersions = "versions" // of the format that the members read

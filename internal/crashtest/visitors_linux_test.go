@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"coord"
 	"coord/internal/crashtest/lan"
 )
 
@@ -27,18 +28,24 @@ type visitor struct {
 func (x *chaos) haveVisitors(n int) {
 	x.t.Helper()
 	for i := range n {
-		host, err := x.lan.Join()
-		if err != nil {
+		v := x.newPlace(fmt.Sprint("visitor-", i+1))
+		x.visitors = append(x.visitors, &v)
+	}
+}
+
+func (x *chaos) newPlace(name string) visitor {
+	x.t.Helper()
+	host, err := x.lan.Join()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	v := visitor{name: name, host: host}
+	if x.authority != nil {
+		if v.cert, v.key, err = x.authority.Issue(v.name, host.Addr().AsSlice()); err != nil {
 			x.t.Fatal(err)
 		}
-		v := &visitor{name: fmt.Sprint("visitor-", i+1), host: host}
-		if x.authority != nil {
-			if v.cert, v.key, err = x.authority.Issue(v.name, host.Addr().AsSlice()); err != nil {
-				x.t.Fatal(err)
-			}
-		}
-		x.visitors = append(x.visitors, v)
 	}
+	return v
 }
 
 // oneVisitor has one come where nobody is, or the one that is there go.
@@ -60,21 +67,33 @@ func (x *chaos) oneVisitor() {
 
 // invite starts a process that joins, whatever befalls the ensemble.
 func (x *chaos) invite(v *visitor) {
+	cfg := x.joining(v, 0)
+	x.open(v, &cfg)
+	v.p.removed.Store(true) // at any time, if it is silent for long enough
+}
+
+// joining describes a process that joins at a place, as the member of an id or as none.
+func (x *chaos) joining(v *visitor, id coord.MemberID) memberConfig {
 	cfg := x.cfgs[0]
-	cfg.ID, cfg.Dir, cfg.Journal, cfg.Members, cfg.Join = 0, "", "", nil, nil
-	cfg.Listen = fmt.Sprintf("%v:7000", v.host.Addr())
+	cfg.ID, cfg.Dir, cfg.Journal, cfg.Members = id, "", "", nil
+	cfg.Listen = fmt.Sprintf("%v:%d", v.host.Addr(), 7000+id)
 	cfg.Cert, cfg.Key = v.cert, v.key
+	cfg.command = func(program string) *exec.Cmd { return v.host.Command(x.t.Context(), program) }
+	return cfg
+}
+
+// open starts a process at a place, which may ask every member that there is now.
+func (x *chaos) open(v *visitor, cfg *memberConfig) {
+	cfg.Join = nil
 	for i := range x.cfgs {
 		cfg.Join = append(cfg.Join, x.addr(i, x.cfgs[i].ID))
 	}
-	cfg.command = func(program string) *exec.Cmd { return v.host.Command(x.t.Context(), program) }
 	x.mu.Lock()
 	x.starts++
 	n := x.starts
 	x.mu.Unlock()
 	x.l.note(map[string]any{"start": n, "visitor": v.name, "at": x.l.now()})
-	p := launch(x.t, n, &cfg, filepath.Join(x.dir, v.name+".log"), x.event)
-	p.removed.Store(true) // at any time, if it is silent for long enough
+	p := launch(x.t, n, cfg, filepath.Join(x.dir, v.name+".log"), x.event)
 	x.wg.Go(func() { x.look(p) })
 	v.p = p
 }
@@ -90,7 +109,7 @@ func (x *chaos) look(p *process) {
 	}()
 	select {
 	case <-p.ready:
-		x.count("visitor that was served")
+		x.count("visitor or lodger that was served")
 	case <-p.exited:
 		return
 	}
@@ -100,7 +119,7 @@ func (x *chaos) look(p *process) {
 			return
 		}
 		x.l.saw(fmt.Sprint("visitor ", p.n), &a)
-		x.count("state that a visitor has shown")
+		x.count("state that a visitor or lodger has shown")
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-p.exited:
@@ -116,10 +135,9 @@ func (x *chaos) seeOff(v *visitor) {
 }
 
 // awaitVisitors is called in fine weather: each visitor is served and writes, or was removed
-// because it had been silent, or has given up joining.
-func (x *chaos) awaitVisitors() {
+// because it had been silent, or has given up joining. It returns how many are there.
+func (x *chaos) awaitVisitors() (visiting int) {
 	x.t.Helper()
-	visiting := 0
 	for _, v := range x.visitors {
 		if v.p == nil {
 			continue
@@ -134,8 +152,7 @@ func (x *chaos) awaitVisitors() {
 				x.count("visitor that found itself removed")
 				gone = true
 			case <-v.p.ready:
-				_, err := v.p.call(request{Op: opSetData, Path: tickDir, Data: v.name, Timeout: 5 * time.Second})
-				return err == nil
+				return v.writes()
 			default:
 			}
 			return gone
@@ -146,9 +163,12 @@ func (x *chaos) awaitVisitors() {
 			visiting++
 		}
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.visiting = visiting
+	return visiting
+}
+
+func (v *visitor) writes() bool {
+	_, err := v.p.call(request{Op: opSetData, Path: tickDir, Data: v.name, Timeout: 5 * time.Second})
+	return err == nil
 }
 
 // dismissVisitors ends all visitors, and waits until the ensemble has forgotten them.
