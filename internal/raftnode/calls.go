@@ -27,19 +27,27 @@ func Introduce(ctx context.Context, cfg Config, at, method string, body []byte) 
 	}, at, method, body)
 }
 
-// serveInMemory answers calls on a network for tests, and refuses those whom package
-// peernet would refuse by what it is told of members.
 func (h *Host) serveInMemory() {
-	n, cfg := h.cfg.Net, &h.cfg
-	if n == nil {
+	if h.cfg.Net == nil {
 		return
 	}
+	ServeInMemory(&h.cfg, func(id replica.MemberID) bool {
+		_, known := h.book.addrOf(id)
+		return known
+	})
+}
+
+// ServeInMemory answers the calls of members that are known, and of strangers, at cfg.Addr
+// on the network for tests that cfg has, and refuses those whom package peernet would
+// refuse by what it is told of members.
+func ServeInMemory(cfg *Config, known func(replica.MemberID) bool) {
+	n := cfg.Net
 	refuse := func(format string, args ...any) error {
 		return &peernet.RefusedError{Peer: cfg.Member, ByPeer: true, Reason: fmt.Sprintf(format, args...)}
 	}
 	if cfg.Serve != nil {
 		n.Serve(cfg.Addr, func(ctx context.Context, from replica.MemberID, method string, body []byte) ([]byte, error) {
-			if _, known := h.book.addrOf(from); known {
+			if known(from) {
 				return cfg.Serve(ctx, from, method, body)
 			}
 			if cfg.Unknown != nil {

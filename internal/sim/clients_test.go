@@ -254,6 +254,7 @@ func (c *client) excused(q *call, err error) bool {
 	for _, fine := range []error{
 		coord.ErrSuspended, coord.ErrTimeout, coord.ErrClosed, context.DeadlineExceeded, context.Canceled,
 		coord.ErrSessionExpired, coord.ErrSessionMoved,
+		coord.ErrNotMember, // or else world.down finds out
 	} {
 		if errors.Is(err, fine) {
 			return true
@@ -451,7 +452,7 @@ func (c *client) sync(ctx context.Context) {
 // checkReach checks that a read was not served by a member that nobody has heard, or
 // that has heard nobody, for so long that it must know.
 func (w *world) checkReach(q *call, p *process, before time.Duration) {
-	since, out := w.outSince(p.member)
+	since, out := w.outSince(p.seat)
 	if out && w.now() == before && before-since > 2*w.election {
 		w.violate("G15: %v was served at %v by member %v, which is out of reach since %v", q, before, p.member, since)
 	}

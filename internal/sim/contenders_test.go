@@ -402,7 +402,7 @@ func (n *contender) pause(h held) {
 	if n.dice.IntN(4) == 0 {
 		return
 	}
-	for _, out := w.outSince(n.p.member); out && n.p.killed.Load() == 0 && !w.stopping.Load(); _, out = w.outSince(n.p.member) {
+	for _, out := w.outSince(n.p.seat); out && n.p.killed.Load() == 0 && !w.stopping.Load(); _, out = w.outSince(n.p.seat) {
 		sleep(between(n.dice, 0, time.Second))
 	}
 }

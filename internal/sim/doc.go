@@ -8,6 +8,7 @@
 //
 //	sim_test.go        flags, runs, the summary
 //	world_test.go      the members, and what is done to them
+//	seats_test.go      who sits where: members that are replaced, their hosts
 //	faults_test.go     the schedule of faults
 //	ledger_test.go     what clients asked and were told
 //	clients_test.go    clients that read and write

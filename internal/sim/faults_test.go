@@ -62,7 +62,8 @@ var faults = []fault{
 		w.net.SetWeather(weather)
 	}},
 	{"slow apply", 4, func(w *world, dice *rand.Rand, victim coord.MemberID) {
-		w.net.SetApplyLag(replica.MemberID(victim), between(dice, time.Millisecond, 2*time.Second))
+		id, _ := w.sitting(victim)
+		w.net.SetApplyLag(replica.MemberID(id), between(dice, time.Millisecond, 2*time.Second))
 	}},
 	{"move leader", 6, func(w *world, _ *rand.Rand, victim coord.MemberID) {
 		if p := w.process(victim); p != nil {
@@ -74,6 +75,8 @@ var faults = []fault{
 			_ = private.Snapshot(p.c) // it may be refused
 		}
 	}},
+	{"replace", 8, func(w *world, dice *rand.Rand, victim coord.MemberID) { w.replace(dice, victim) }},
+	{"guest", 12, func(w *world, dice *rand.Rand, _ coord.MemberID) { w.guest(dice) }},
 	{"clock jump", 3, func(w *world, dice *rand.Rand, victim coord.MemberID) {
 		w.skipClock(victim, between(dice, 0, 60*time.Second))
 	}},
@@ -124,10 +127,15 @@ func pick(dice *rand.Rand) fault {
 	panic("unreachable")
 }
 
-func (w *world) inject(f fault, dice *rand.Rand, victim coord.MemberID) {
+// count takes note of what was done to the ensemble.
+func (w *world) count(what string) {
 	w.mu.Lock()
-	w.faults[f.name]++
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	w.faults[what]++
+}
+
+func (w *world) inject(f fault, dice *rand.Rand, victim coord.MemberID) {
+	w.count(f.name)
 	w.trace.add("FAULT %s, member %v", f.name, victim)
 	f.do(w, dice, victim)
 }
@@ -140,14 +148,16 @@ func (w *world) mend(dice *rand.Rand) {
 	w.trace.add("HEAL")
 	w.heal()
 	w.revive(dice)
+	w.resolve(dice)
+	w.revive(dice)
 }
 
-// revive starts what is down.
+// revive starts what is down, unless it has to join and cannot yet.
 func (w *world) revive(dice *rand.Rand) {
 	for _, m := range w.members {
 		if w.process(m.ID) == nil {
 			w.nap(between(dice, 0, time.Second))
-			w.trace.add("START member %v", m.ID)
+			w.trace.add("START seat %v", m.ID)
 			w.open(m.ID)
 		}
 	}

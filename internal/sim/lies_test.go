@@ -337,7 +337,7 @@ func TestLiesOnTheWay(t *testing.T) {
 		w.seeDigest(1, coord.Digest{2})
 		want("G14")
 
-		p := &process{member: 1}
+		p := &process{seat: 1, member: 1}
 		q := &call{kind: getRegister, path: register(0)}
 		w.mu.Lock()
 		w.reachLocked() // nobody runs

@@ -170,8 +170,7 @@ func (c *contest) run() {
 	w.stop()
 	<-chaos
 	w.trace.add("THE END: heal")
-	w.heal()
-	w.revive(w.dice(forEnd))
+	w.rest(w.dice(forEnd))
 	w.ready()
 	close(c.healed)
 	w.working.Wait()
@@ -299,6 +298,7 @@ func excusedRecipe(err error, also ...error) bool {
 	for _, fine := range append(also,
 		coord.ErrSuspended, coord.ErrTimeout, coord.ErrClosed, context.DeadlineExceeded, context.Canceled,
 		coord.ErrSessionExpired, coord.ErrSessionMoved, coord.ErrUnknownOutcome,
+		coord.ErrNotMember, // or else world.down finds out
 	) {
 		if errors.Is(err, fine) {
 			return true

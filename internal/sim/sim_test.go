@@ -194,8 +194,7 @@ func (w *world) run() {
 	<-guard
 	<-chaos
 	w.trace.add("THE END: heal")
-	w.heal()
-	w.revive(w.dice(forEnd))
+	w.rest(w.dice(forEnd))
 	w.ready()
 	w.working.Wait()
 	w.finish()

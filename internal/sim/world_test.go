@@ -18,6 +18,7 @@ import (
 	"coord/internal/memraft"
 	"coord/internal/private"
 	"coord/internal/raftnode"
+	"coord/internal/raftnode/memnet"
 	"coord/internal/replica"
 )
 
@@ -27,8 +28,9 @@ type world struct {
 	o        options
 	start    time.Time
 	net      *memraft.Net
-	election time.Duration // coord.Config.ElectionTimeout
-	members  []coord.Member
+	election time.Duration  // coord.Config.ElectionTimeout
+	calls    *memnet.Net    // of member to member, beside raft
+	members  []coord.Member // that the ensemble began with; each stands for its seat, see sitting
 	ledger   *ledger
 	history  *history
 	trace    *trace
@@ -38,34 +40,40 @@ type world struct {
 	watching sync.WaitGroup                    // recorders and monitors, which go on to the end
 
 	mu       sync.Mutex
-	running  map[coord.MemberID]*process      // guarded by mu
-	up       map[coord.MemberID]bool          // guarded by mu; those that run, and those that are closing
-	started  int                              // guarded by mu; processes
-	paused   map[coord.MemberID]bool          // guarded by mu
-	cut      map[[2]coord.MemberID]bool       // guarded by mu; from, to
-	out      map[coord.MemberID]time.Duration // guarded by mu; since when nobody hears a member and is heard by it
-	faults   map[string]int                   // guarded by mu; by kind
-	sessions []*session                       // guarded by mu
-	streams  []*stream                        // guarded by mu
-	sights   []*sight                         // guarded by mu
-	spies    []*spy                           // guarded by mu
-	found    found                            // set at the end
-	unasked  []openCall                       // guarded by mu
-	position coord.Position                   // guarded by mu; some that was seen
-	views    []keptView                       // guarded by mu
-	digests  map[coord.ZXID]coord.Digest      // guarded by mu
-	looked   int                              // guarded by mu; how many digests were compared
-	done     []step                           // guarded by mu; what was done to the ensemble
-	acts     map[uint64]uint64                // guarded by mu; how many of whom, of those who take part
-	stopped  time.Duration                    // guarded by mu; when the clients were to come to an end
+	seated   map[coord.MemberID]coord.MemberID        // guarded by mu; see sitting
+	newest   coord.MemberID                           // guarded by mu; that was ever given out
+	disks    map[coord.MemberID]vfs.FS                // guarded by mu; what lies beside the logs, by id
+	doubts   map[coord.MemberID]coord.Reconfiguration // guarded by mu; by seat, changes of which it is not known whether they were made
+	running  map[coord.MemberID]*process              // guarded by mu; this and what follows is by seat
+	up       map[coord.MemberID]bool                  // guarded by mu; those that run, and those that are closing
+	started  int                                      // guarded by mu; processes
+	paused   map[coord.MemberID]bool                  // guarded by mu
+	cut      map[[2]coord.MemberID]bool               // guarded by mu; from, to
+	out      map[coord.MemberID]time.Duration         // guarded by mu; since when nobody hears a member and is heard by it
+	faults   map[string]int                           // guarded by mu; by kind
+	sessions []*session                               // guarded by mu
+	streams  []*stream                                // guarded by mu
+	sights   []*sight                                 // guarded by mu
+	spies    []*spy                                   // guarded by mu
+	found    found                                    // set at the end
+	unasked  []openCall                               // guarded by mu
+	position coord.Position                           // guarded by mu; some that was seen
+	views    []keptView                               // guarded by mu
+	digests  map[coord.ZXID]coord.Digest              // guarded by mu
+	looked   int                                      // guarded by mu; how many digests were compared
+	done     []step                                   // guarded by mu; what was done to the ensemble
+	acts     map[uint64]uint64                        // guarded by mu; how many of whom, of those who take part
+	stopped  time.Duration                            // guarded by mu; when the clients were to come to an end
 }
 
 // A process is one life of a member.
 type process struct {
-	number int // unique in the world
-	member coord.MemberID
-	c      *coord.Coordinator
-	killed atomic.Int64 // when, as world.now tells it; 0 while it lives
+	number  int // unique in the world
+	seat    coord.MemberID
+	member  coord.MemberID
+	c       *coord.Coordinator
+	killed  atomic.Int64 // when, as world.now tells it; 0 while it lives
+	removed bool         // its member may have been, so that it may have failed; of runFaults
 }
 
 // A keptView is looked at again at the end.
@@ -81,9 +89,10 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	rng := rand.New(rand.NewPCG(o.seed, forWorld))
 	w := &world{
-		t: t, o: o, start: time.Now(), net: memraft.NewNet(o.seed),
+		t: t, o: o, start: time.Now(), net: memraft.NewNet(o.seed), calls: memnet.New(),
 		election: time.Second + time.Duration(rng.Int64N(int64(time.Second))).Round(100*time.Millisecond),
 		ledger:   newLedger(), history: newHistory(), trace: &trace{start: time.Now()},
+		seated: map[coord.MemberID]coord.MemberID{}, disks: map[coord.MemberID]vfs.FS{}, doubts: map[coord.MemberID]coord.Reconfiguration{},
 		running: map[coord.MemberID]*process{}, up: map[coord.MemberID]bool{}, paused: map[coord.MemberID]bool{},
 		cut: map[[2]coord.MemberID]bool{}, out: map[coord.MemberID]time.Duration{}, faults: map[string]int{},
 		digests: map[coord.ZXID]coord.Digest{}, acts: map[uint64]uint64{},
@@ -96,8 +105,10 @@ func newWorld(t *testing.T, o options) *world {
 		n = 5
 	}
 	for i := 1; i <= n; i++ {
-		w.members = append(w.members, coord.Member{ID: coord.MemberID(i), Addr: fmt.Sprintf("member-%d:1", i)})
+		w.members = append(w.members, coord.Member{ID: coord.MemberID(i), Addr: addrOf(coord.MemberID(i))})
 	}
+	w.newest = coord.MemberID(n)
+	w.calls.Delay(calm.MinDelay, calm.MaxDelay-calm.MinDelay)
 	return w
 }
 
@@ -122,67 +133,76 @@ const (
 // violate takes note of a broken promise.
 func (w *world) violate(format string, args ...any) { w.ledger.violate(format, args...) }
 
-// open starts a member.
-func (w *world) open(id coord.MemberID) {
+// open starts the member that has a seat, and reports whether it runs: one that has never
+// run has to join first, which takes another one that answers.
+func (w *world) open(seat coord.MemberID) bool {
+	id, disk := w.sitting(seat)
+	joins := id != seat || seat >= firstGuest
 	cfg := coord.Config{
 		Name: "sim", ID: id, Dir: "/sim", InitialMembers: w.members, ElectionTimeout: w.election,
 		MinSessionTimeout: 2 * w.election, MaxSessionTimeout: maxSession, SnapshotEntries: 100 + w.o.seed%7*100,
 		WatchBuffer: 16, HistoryEvents: 3000, Logger: slog.New(slog.DiscardHandler), ReapInterval: 10 * time.Second,
-		ContainerGrace: containerGrace,
+		ContainerGrace: containerGrace, ObserverGrace: 30 * time.Second,
 	}
-	// What lies beside the log is new at each start: the simulated disk has it all.
-	private.SetMemory(&cfg, &raftnode.Memory{FS: vfs.NewMem(), Open: w.openHost})
+	if joins {
+		cfg.InitialMembers, cfg.Addr, cfg.Join = nil, addrOf(id), w.addrsBeside(seat)
+	}
+	if seat >= firstGuest {
+		cfg.ID, disk = 0, vfs.NewMem()
+	}
+	private.SetMemory(&cfg, &raftnode.Memory{Net: w.calls, FS: disk, Open: w.openHost})
 	c, err := coord.Open(context.Background(), cfg)
+	_, doubtful := w.doubt(seat)
+	if joins && errors.Is(err, coord.ErrTimeout) || doubtful && errors.Is(err, coord.ErrNotMember) {
+		w.trace.add("member %v does not run: %v", id, err)
+		return false
+	}
 	if err != nil {
 		panic(fmt.Sprintf("open member %v: %v", id, err)) // in whatever goroutine: nothing else ends a bubble
 	}
 	w.mu.Lock()
 	w.started++
-	p := &process{number: w.started, member: id, c: c}
-	w.running[id], w.up[id] = p, true
+	p := &process{number: w.started, seat: seat, member: id, c: c, removed: doubtful}
+	if seat >= firstGuest {
+		p.member, p.removed = c.Status().Member, true // when it is silent for long
+		w.seatLocked(seat, p.member)
+	}
+	w.running[seat], w.up[seat] = p, true
 	w.reachLocked()
 	w.mu.Unlock()
 	if !w.o.silent {
 		w.watching.Go(func() { w.record(p) })
 	}
+	return true
 }
 
-func (w *world) openHost(c raftnode.Config) (replica.Host, error) {
-	var members []replica.MemberID
-	for id := range c.Members {
-		members = append(members, id)
-	}
-	slices.Sort(members)
-	return w.net.Open(memraft.Config{
-		Member: c.Member, Members: members, Election: time.Duration(c.ElectionTicks) * c.Tick, Heartbeat: time.Duration(c.HeartbeatTicks) * c.Tick,
-		SnapshotEntries: c.SnapshotEntries, CompactionOverhead: c.CompactionOverhead, OnRole: c.OnRole, OnRemoved: c.OnRemoved,
-	})
-}
-
-// process returns what runs as a member, or nil.
-func (w *world) process(id coord.MemberID) *process {
+// process returns what runs on a seat, or nil.
+func (w *world) process(seat coord.MemberID) *process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.running[id]
+	return w.running[seat]
 }
 
 // any returns some process that runs, or nil.
 func (w *world) any(dice *rand.Rand) *process {
+	if p := w.process(firstGuest + coord.MemberID(dice.IntN(4*guests))); p != nil {
+		return p
+	}
 	return w.process(coord.MemberID(1 + dice.IntN(len(w.members))))
 }
 
-// down ends a member: in good order, or as a crash does.
-func (w *world) down(id coord.MemberID, order bool) {
+// down ends what runs on a seat: in good order, or as a crash does.
+func (w *world) down(seat coord.MemberID, order bool) {
 	w.mu.Lock()
-	p := w.running[id]
-	delete(w.running, id)
+	p := w.running[seat]
+	delete(w.running, seat)
 	w.mu.Unlock()
 	if p == nil {
 		return
 	}
 	p.killed.Store(int64(w.now()))
-	if p.c.Context().Err() != nil {
-		w.violate("liveness: member %v had failed: %v", id, context.Cause(p.c.Context()))
+	if p.c.Context().Err() != nil && !p.removed {
+		w.violate("liveness: member %v had failed: %v", p.member, context.Cause(p.c.Context()))
 	}
 	if !order {
 		for _, h := range w.handlesOf(p) {
@@ -195,12 +215,12 @@ func (w *world) down(id coord.MemberID, order bool) {
 	if order {
 		end = func(c any) error { return c.(*coord.Coordinator).Close() }
 	}
-	if err := end(p.c); err != nil {
-		w.violate("liveness: member %v did not close: %v", id, err)
+	if err := end(p.c); err != nil && !p.removed {
+		w.violate("liveness: member %v did not close: %v", p.member, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.up, id)
+	delete(w.up, seat)
 	w.reachLocked()
 }
 
@@ -210,24 +230,32 @@ func (w *world) cutOff(from, to coord.MemberID) {
 		return
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.cut[[2]coord.MemberID{from, to}] = true
 	w.reachLocked()
-	w.mu.Unlock()
-	w.net.Cut(replica.MemberID(from), replica.MemberID(to))
+	w.cutLocked(from, to)
 }
 
-func (w *world) isolate(id coord.MemberID) {
+// cutLocked cuts one direction between those who are on two seats.
+func (w *world) cutLocked(from, to coord.MemberID) {
+	f, t := w.sittingLocked(from), w.sittingLocked(to)
+	w.net.Cut(replica.MemberID(f), replica.MemberID(t))
+	w.calls.CutOneWay(w.addrLocked(from), w.addrLocked(to))
+}
+
+func (w *world) isolate(seat coord.MemberID) {
 	for _, m := range w.members {
-		w.cutOff(id, m.ID)
-		w.cutOff(m.ID, id)
+		w.cutOff(seat, m.ID)
+		w.cutOff(m.ID, seat)
 	}
 }
 
-func (w *world) pause(id coord.MemberID) {
-	w.net.Pause(replica.MemberID(id))
+func (w *world) pause(seat coord.MemberID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.paused[id] = true
+	w.net.Pause(replica.MemberID(w.sittingLocked(seat)))
+	w.calls.Pause(w.addrLocked(seat))
+	w.paused[seat] = true
 	w.reachLocked()
 }
 
@@ -238,6 +266,7 @@ func (w *world) healLinks() {
 	w.reachLocked()
 	w.mu.Unlock()
 	w.net.Heal()
+	w.calls.Heal()
 }
 
 // heal ends everything but what members that are down need.
@@ -249,29 +278,31 @@ func (w *world) heal() {
 	w.mu.Unlock()
 	w.net.SetWeather(calm)
 	for _, m := range w.members {
-		w.net.Resume(replica.MemberID(m.ID))
-		w.net.SetApplyLag(replica.MemberID(m.ID), 0)
+		id, _ := w.sitting(m.ID)
+		w.net.Resume(replica.MemberID(id))
+		w.net.SetApplyLag(replica.MemberID(id), 0)
+		w.calls.Resume(addrOf(id))
 	}
 }
 
-// reachLocked works out which members have no other that they hear and that hears
-// them: nothing that they ask is acknowledged by a quorum.
+// reachLocked works out which seats have no member elsewhere that they hear and that
+// hears them: nothing that they ask is acknowledged by a quorum.
 func (w *world) reachLocked() {
 	now := w.now()
-	for _, m := range w.members {
+	for seat := range w.seats() {
 		alone := true
 		for _, o := range w.members {
-			if o.ID != m.ID && w.up[o.ID] && !w.paused[o.ID] && !w.cut[[2]coord.MemberID{m.ID, o.ID}] && !w.cut[[2]coord.MemberID{o.ID, m.ID}] {
+			if o.ID != seat && w.up[o.ID] && !w.paused[o.ID] && !w.cut[[2]coord.MemberID{seat, o.ID}] && !w.cut[[2]coord.MemberID{o.ID, seat}] {
 				alone = false
 			}
 		}
-		if alone || w.paused[m.ID] || !w.up[m.ID] {
-			if _, was := w.out[m.ID]; !was {
-				w.out[m.ID] = now
+		if alone || w.paused[seat] || !w.up[seat] {
+			if _, was := w.out[seat]; !was {
+				w.out[seat] = now
 			}
 			continue
 		}
-		delete(w.out, m.ID)
+		delete(w.out, seat)
 	}
 }
 

@@ -23,6 +23,13 @@ func (n *Net) Serve(addr string, f Serve) {
 	n.serves[addr] = f
 }
 
+// Listen has addr listen for calls alone, until stop is called: its member's raft talks
+// over another network.
+func (n *Net) Listen(addr string) (stop func() error, err error) {
+	e := &endpoint{net: n, addr: addr, closed: make(chan struct{})}
+	return e.Close, n.listen(e)
+}
+
 // Call has the member at to answer a call of member caller, which is at from.
 // A member that does not listen, or serves no calls, is an error at once; if
 // the link between them is cut in either direction, Call returns when ctx ends.
