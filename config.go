@@ -35,7 +35,8 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	Name string
 
 	// ID names this member. It must not change while Dir lives and is never used
-	// again for another member. Zero means 1 if InitialMembers is empty.
+	// again for another member. Zero means 1 if InitialMembers is empty. Chosen ones are
+	// below 2^32, see [MemberID].
 	ID MemberID
 
 	// Dir is the directory of this member's log and snapshots, on a local disk.
@@ -55,9 +56,9 @@ type Config struct { //nolint:recvcheck // it is printed as a value, too
 	// Join names addresses of members of an ensemble that runs, host:port, of which this
 	// process is to become one: with the ID that it was added under
 	// ([Coordinator.AddMember]), or with an ID of zero as an observer, which needs no
-	// adding. Addr is where others reach it then. It excludes InitialMembers, and is
-	// used only until this process has become a member in Dir; later the directory
-	// knows the members, and ID may be zero.
+	// adding and is given an ID from 2^32 on. Addr is where others reach it then. It
+	// excludes InitialMembers, and is used only until this process has become a member in
+	// Dir; later the directory knows the members, and ID may be zero.
 	//
 	// With an ID of zero, Dir may be empty: the member lives in a directory of its own
 	// among temporary files, which is removed when it is closed, and it is removed from
@@ -352,6 +353,11 @@ func (c *Config) memberFaults() []error {
 	}
 	if len(c.InitialMembers) > 0 && c.ID != 0 && !ids[c.ID] {
 		errs = append(errs, fmt.Errorf("ID %v is not among InitialMembers", c.ID))
+	}
+	for _, m := range c.members() {
+		if m.ID.given() {
+			errs = append(errs, fmt.Errorf("member id %v: ids from %v on are given by the ensemble", m.ID, MemberID(firstGivenID)))
+		}
 	}
 	if len(c.InitialMembers) > maxMembers {
 		errs = append(errs, fmt.Errorf("%d InitialMembers, the limit is %d", len(c.InitialMembers), maxMembers))

@@ -78,10 +78,12 @@ func (s *state) changed(members memberTable, c *memberChange) (*memberRecord, st
 	switch {
 	case c.id == 0:
 		return nil, "member 0 cannot be"
-	case was == nil && members.usedUp(c.id):
-		return nil, fmt.Sprintf("member %v may be one that was removed long ago: ids are never used again, take a greater one", c.id)
 	case was == nil && c.remove:
 		return nil, fmt.Sprintf("there is no member %v", c.id)
+	case was == nil && c.id.given():
+		return nil, fmt.Sprintf("member %v cannot be added: ids from %v on are given by the ensemble", c.id, MemberID(firstGivenID))
+	case was == nil && members.usedUp(c.id):
+		return nil, fmt.Sprintf("member %v may be one that was removed long ago: ids are never used again, take a greater one", c.id)
 	case was == nil && c.addr == "":
 		return nil, fmt.Sprintf("member %v is to be added and has no address", c.id)
 	case !validMemberAddr(c.addr) || !validMemberAddr(c.clientAddr):
@@ -335,12 +337,12 @@ func (t memberTable) ofDirectory(directory string) *memberRecord {
 	return nil
 }
 
-// nextID returns an id that was never used.
+// nextID returns an id that was never given.
 func (t memberTable) nextID() MemberID {
 	if len(t) == 0 {
-		return 1
+		return firstGivenID
 	}
-	return t[len(t)-1].id + 1
+	return max(firstGivenID, t[len(t)-1].id+1)
 }
 
 // settle takes note that every group's raft is what a configuration says. Nothing of

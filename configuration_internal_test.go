@@ -167,6 +167,7 @@ func TestConfigurationRefusals(t *testing.T) {
 		{name: "joining without being added", asked: request{kind: requestJoin, joining: &joining{id: 4, directory: "d", addr: "x:1"}}, code: ErrBadArguments, reason: "has to be added first"},
 		{name: "joining as somebody who runs", asked: request{kind: requestJoin, joining: &joining{id: 2, directory: "d", addr: "m2:7000"}}, code: ErrBadArguments, reason: "member 2 has another directory"},
 		{name: "joining at a taken address", asked: request{kind: requestJoin, joining: &joining{directory: "d", addr: "m2:7000"}}, code: ErrBadArguments, reason: "the same address"},
+		{name: "an id that the ensemble gives", asked: reconfigure(memberChange{id: firstGivenID, addr: "x:1"}), code: ErrBadArguments, reason: "ids from 4294967296 on are given by the ensemble"},
 		{name: "joining with nothing", asked: request{kind: requestJoin, joining: &joining{}}, code: ErrBadArguments, reason: "are none"},
 		{
 			name: "joining with another directory", code: ErrBadArguments, reason: "member 4 has another directory",
@@ -176,16 +177,16 @@ func TestConfigurationRefusals(t *testing.T) {
 			asked: request{kind: requestJoin, joining: &joining{id: 4, directory: "e", addr: "x:1"}},
 		},
 		{
-			name: "joining with the directory of another", code: ErrBadArguments, reason: "is that of member 4",
+			name: "joining with the directory of another", code: ErrBadArguments, reason: "is that of member 4294967296, not of member 5",
 			given: func(*state) []request {
 				return []request{{kind: requestJoin, joining: &joining{directory: "d", addr: "x:1"}}, reconfigure(memberChange{id: 5, addr: "y:1"})}
 			},
 			asked: request{kind: requestJoin, joining: &joining{id: 5, directory: "d", addr: "y:1"}},
 		},
 		{
-			name: "joining after having been removed", code: ErrBadArguments, reason: "member 4 was removed",
+			name: "joining after having been removed", code: ErrBadArguments, reason: "member 4294967296 was removed",
 			given: func(*state) []request {
-				return []request{{kind: requestJoin, joining: &joining{directory: "d", addr: "x:1"}}, reconfigure(memberChange{id: 4, remove: true})}
+				return []request{{kind: requestJoin, joining: &joining{directory: "d", addr: "x:1"}}, reconfigure(memberChange{id: firstGivenID, remove: true})}
 			},
 			asked: request{kind: requestJoin, joining: &joining{directory: "d", addr: "x:1"}},
 		},
@@ -269,11 +270,11 @@ func TestPassingObservers(t *testing.T) {
 		join := request{kind: requestJoin, joining: &joining{directory: fmt.Sprint("d", i), addr: fmt.Sprintf("y%d:1", i)}}
 		for range 2 {
 			res, _ := askState(t, s, join)
-			if res.code != codeOK || res.ops[0].value != int64(10+i) {
-				t.Fatalf("observer %d: %+v, want id %d", i, res, 10+i)
+			if res.code != codeOK || MemberID(res.ops[0].value) != firstGivenID+MemberID(i) {
+				t.Fatalf("observer %d: %+v", i, res)
 			}
 		}
-		if m := s.members.get(MemberID(10 + i)); m.role != Observer || !m.passing || !m.unsettled {
+		if m := s.members.get(firstGivenID + MemberID(i)); m.role != Observer || !m.passing || !m.unsettled {
 			t.Errorf("it is %+v", m)
 		}
 	}
@@ -283,10 +284,10 @@ func TestPassingObservers(t *testing.T) {
 	if res, _ := askState(t, s, settleOf(s)); res.code != codeOK {
 		t.Fatal(res.code)
 	}
-	if res, _ := askState(t, s, reconfigure(memberChange{id: 12})); res.code != codeOK { // promoted
+	if res, _ := askState(t, s, reconfigure(memberChange{id: firstGivenID + 2})); res.code != codeOK { // promoted
 		t.Fatal(res.code)
 	}
-	if m := s.members.get(12); m.role != Voter || m.passing || !m.unsettled {
+	if m := s.members.get(firstGivenID + 2); m.role != Voter || m.passing || !m.unsettled {
 		t.Errorf("the promoted one is %+v", m)
 	}
 }
@@ -313,27 +314,28 @@ func TestJoinsWhereOneWas(t *testing.T) {
 	if res, _ := askState(t, s, join("d4")); res.code != codeOK {
 		t.Fatal(res.code)
 	}
-	greet(s, 4)
-	touchOf(s, 4, 0)
+	const first, second = firstGivenID, firstGivenID + 1
+	greet(s, first)
+	touchOf(s, first, 0)
 	touchOf(s, 1, s.settings.minSessionTimeoutMS)
 	_, _, reason := s.joined(join("d5").joining)
-	if res, _ := askState(t, s, join("d5")); res.code != ErrReconfigInProgress || !strings.Contains(reason, `member 4, which joined with the same address "pod:1", was heard of lately`) {
+	if res, _ := askState(t, s, join("d5")); res.code != ErrReconfigInProgress || !strings.Contains(reason, `member 4294967296, which joined with the same address "pod:1", was heard of lately`) {
 		t.Errorf("joining where one is = %v (%s)", res.code, reason)
 	}
 	touchOf(s, 1, 1)
 	res, changes := askState(t, s, join("d5"))
-	if res.code != codeOK || res.ops[0].value != 5 || len(changes) != 1 {
+	if res.code != codeOK || MemberID(res.ops[0].value) != second || len(changes) != 1 {
 		t.Fatalf("joining where one was = %+v, told %+v", res, changes)
 	}
-	if was, is := s.members.get(4), s.members.get(5); !was.removed || !was.unsettled || is.removed || is.addr != "pod:1" {
+	if was, is := s.members.get(first), s.members.get(second); !was.removed || !was.unsettled || is.removed || is.addr != "pod:1" {
 		t.Errorf("the members are %+v and %+v", was, is)
 	}
-	if text := configText(t, s); strings.Contains(text, "server.4=") || !strings.Contains(text, "server.5=pod:1:2:observer") {
+	if text := configText(t, s); strings.Contains(text, "server.4294967296=") || !strings.Contains(text, "server.4294967297=pod:1:2:observer") {
 		t.Errorf("the configuration is\n%s", text)
 	}
 	// Who was added by somebody keeps its address, however silent.
 	touchOf(s, 2, 0)
-	if res, _ := askState(t, s, reconfigure(memberChange{id: 5, addr: "pod:2"}, memberChange{id: 9, role: Observer, addr: "pod:1"})); res.code != codeOK {
+	if res, _ := askState(t, s, reconfigure(memberChange{id: second, role: Observer, addr: "pod:2"}, memberChange{id: 9, role: Observer, addr: "pod:1"})); res.code != codeOK {
 		t.Fatal(res.code)
 	}
 	if res, _ := askState(t, s, join("d6")); res.code != ErrBadArguments {
@@ -341,60 +343,82 @@ func TestJoinsWhereOneWas(t *testing.T) {
 	}
 }
 
-// TestRemovedMembersAreForgotten has observers come and go for ever: the table stays
-// small, and no id is used again, not even one that is forgotten.
+// TestRemovedMembersAreForgotten has members come and go for ever: the table stays small,
+// and no id is used again, not even one that is forgotten.
 func TestRemovedMembersAreForgotten(t *testing.T) {
 	s := configuredState(t, 3)
 	ok := func(r request) *result {
 		t.Helper()
+		if r.reconfiguration != nil {
+			r.reconfiguration.force = true
+		}
 		res, _ := askState(t, s, r)
 		if res.code != codeOK {
 			t.Fatalf("request %d = %v", r.kind, res.code)
 		}
 		return &res
 	}
-	ok(reconfigure(memberChange{id: 5, addr: "late:1"}))                  // has not joined yet
-	ok(request{kind: requestOpenSession, timeoutMS: 60_000})              // of member 1, which stays
-	ok(reconfigure(memberChange{id: 9, role: Observer, addr: "owner:1"})) // which opens one
-	greet(s, 9)
-	m := s.members.get(9)
-	s.apply(&command{kind: commandBatch, group: rootGroup, member: 9, batch: &batchCommand{
+	refused := func(id MemberID, reason string) {
+		t.Helper()
+		r := reconfigure(memberChange{id: id, role: Observer, addr: "x:1"})
+		_, _, why := s.reconfigured(r.reconfiguration)
+		if res, _ := askState(t, s, r); res.code != ErrBadArguments || !strings.Contains(why, reason) {
+			t.Errorf("adding member %v = %v (%s), want that it says %q", id, res.code, why, reason)
+		}
+	}
+	const late, owner = 5, 9
+	ok(reconfigure(memberChange{id: late, addr: "late:1"})) // has not joined yet
+	ok(reconfigure(memberChange{id: owner, role: Observer, addr: "owner:1"}))
+	greet(s, owner)
+	m := s.members.get(owner)
+	s.apply(&command{kind: commandBatch, group: rootGroup, member: owner, batch: &batchCommand{
 		incarnation: m.incarnation, number: 1, requests: []request{{kind: requestOpenSession, timeoutMS: 60_000}},
 	}}, 0)
-	owned := s.members.get(9).results[0].session
-	ok(reconfigure(memberChange{id: 9, remove: true}))
+	owned := s.members.get(owner).results[0].session
+	ok(reconfigure(memberChange{id: owner, remove: true}))
 	ok(settleOf(s))
-	for i := range 3 * maxMembers {
-		res := ok(request{kind: requestJoin, joining: &joining{directory: fmt.Sprint("d", i), addr: "pod:1"}})
-		if id := MemberID(res.ops[0].value); id != MemberID(10+i) {
-			t.Fatalf("observer %d got id %v", i, id)
+
+	// Those who come by themselves leave nothing but the last of them, and no id that
+	// somebody may choose is taken.
+	for i := range MemberID(3 * maxMembers) {
+		if got := MemberID(ok(request{kind: requestJoin, joining: &joining{directory: fmt.Sprint("d", i), addr: "pod:1"}}).ops[0].value); got != firstGivenID+i {
+			t.Fatalf("observer %d got id %v", i, got)
 		}
-		ok(reconfigure(memberChange{id: MemberID(10 + i), remove: true}))
+		ok(reconfigure(memberChange{id: firstGivenID + i, remove: true}))
 		if i%3 == 0 {
 			ok(settleOf(s))
 		}
 	}
-	ok(settleOf(s))
-	const of = 3 + 1 + 1 // the first ones, the one that is late, the owner of a session
-	if n := len(s.members); n > of+keptTombstones+6 {
-		t.Errorf("%d members are remembered", n)
+	if n := len(s.members); n > 3+2+6 {
+		t.Errorf("behind observers that came and went %d members are remembered", n)
 	}
-	if s.members.get(9) == nil || s.members.get(10) != nil {
-		t.Errorf("member 9, which has a session: %+v; member 10: %+v", s.members.get(9), s.members.get(10))
+	refused(firstGivenID+7, "are given by the ensemble")
+	if !s.members.usedUp(firstGivenID+7) || s.members.usedUp(s.members.nextID()) {
+		t.Error("it is not known which ids were given")
 	}
-	_, _, reason := s.reconfigured(reconfigure(memberChange{id: 10, role: Observer, addr: "x:1"}).reconfiguration)
-	if res, _ := askState(t, s, reconfigure(memberChange{id: 10, role: Observer, addr: "x:1"})); res.code != ErrBadArguments || !strings.Contains(reason, "ids are never used again") {
-		t.Errorf("adding an id that is forgotten = %v (%s)", res.code, reason)
+
+	// Of those whose ids were chosen the newest are remembered.
+	for id := MemberID(10); id < 3*maxMembers; id++ {
+		ok(reconfigure(memberChange{id: id, role: Observer, addr: "host:1"}))
+		ok(reconfigure(memberChange{id: id, remove: true}))
+		ok(settleOf(s))
 	}
-	if res := ok(request{kind: requestJoin, joining: &joining{id: 5, directory: "late", addr: "late:1"}}); res.ops[0].value != 5 {
+	if n := len(s.members); n > 3+2+6+keptTombstones {
+		t.Errorf("behind members that were added and removed %d are remembered", n)
+	}
+	if s.members.get(owner) == nil || s.members.get(10) != nil {
+		t.Errorf("member %v, which has a session: %+v; member 10: %+v", owner, s.members.get(owner), s.members.get(10))
+	}
+	refused(10, "ids are never used again")
+	if res := ok(request{kind: requestJoin, joining: &joining{id: late, directory: "late", addr: "late:1"}}); res.ops[0].value != late {
 		t.Errorf("who was added long ago joins as %+v", res)
 	}
 
 	// The owner's record goes with its session.
 	ses, _ := s.sessions.get(owned)
-	ok(request{kind: requestExpire, expiries: []expiry{{owned, ses.generation, ses.lastTouch(s.members.get(9))}}})
-	ok(reconfigure(memberChange{id: 4000, role: Observer, addr: "x:1"}))
-	if m := s.members.get(9); m != nil {
+	ok(request{kind: requestExpire, expiries: []expiry{{owned, ses.generation, ses.lastTouch(s.members.get(owner))}}})
+	ok(reconfigure(memberChange{id: 4 * maxMembers, role: Observer, addr: "x:1"}))
+	if m := s.members.get(owner); m != nil {
 		t.Errorf("behind the end of its session there is still %+v", m)
 	}
 }

@@ -20,7 +20,7 @@ func TestOpenReportsEveryWrongField(t *testing.T) {
 	_, err := coord.Open(t.Context(), coord.Config{
 		Name: "a\x00b", ID: 7, ElectionTimeout: time.Millisecond, MaxDataBytes: 1 << 30, OperationTimeout: -1, WatchBuffer: -1,
 		Listen: "nowhere", MaxSessionTimeout: time.Nanosecond, LogShards: 100,
-		InitialMembers: []coord.Member{{ID: 1, Addr: "a:1"}, {ID: 1, Addr: "a:1"}, {ID: 0, Addr: "a"}, {ID: 4, Addr: "b:99999"}},
+		InitialMembers: []coord.Member{{ID: 1, Addr: "a:1"}, {ID: 1, Addr: "a:1"}, {ID: 0, Addr: "a"}, {ID: 4, Addr: "b:99999"}, {ID: 1 << 32, Addr: "c:1"}},
 	})
 	if err == nil {
 		t.Fatal("Open accepted it")
@@ -29,6 +29,7 @@ func TestOpenReportsEveryWrongField(t *testing.T) {
 		"Dir is empty", `Name "a\x00b"`, "ID 7 is not among", "InitialMembers[1] has the ID 1", "InitialMembers[1] has the address a:1 of member 1",
 		"InitialMembers[2] has the ID 0", `"a" is not host:port`, `address "b:99999": port "99999" is not a number`, `"nowhere" is not host:port`,
 		"ElectionTimeout 1ms", "MaxDataBytes 1073741824", "OperationTimeout -1ns", "WatchBuffer -1", "MaxSessionTimeout 1ns", "LogShards 100",
+		"member id 4294967296: ids from 4294967296 on are given by the ensemble",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)

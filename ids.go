@@ -40,8 +40,16 @@ type EnsembleID uint64
 func (id EnsembleID) String() string { return fmt.Sprintf("0x%016x", uint64(id)) }
 
 // A MemberID names one member of an ensemble. It is never zero and never used
-// again, not even after the member was removed.
+// again, not even after the member was removed. Ids below 2^32 are chosen by whoever
+// configures or adds a member. The others are given by the ensemble, by rising number, to
+// those who join without one: they come and go, and use up no id that somebody may want.
 type MemberID uint64
+
+// firstGivenID is the first id that the ensemble gives.
+const firstGivenID = 1 << 32
+
+// given reports whether id is one of those that the ensemble gives.
+func (id MemberID) given() bool { return id >= firstGivenID }
 
 // String returns the number in decimal.
 func (id MemberID) String() string { return strconv.FormatUint(uint64(id), 10) }

@@ -102,17 +102,20 @@ func (t memberTable) with(m *memberRecord) memberTable {
 	return out
 }
 
-// keptTombstones is how many removed members are remembered in any case, those with the
-// greatest ids. More than that would add up: observers come and go with every process of
-// a service.
+// keptTombstones is how many removed members whose ids were chosen are remembered in any
+// case, those with the greatest ids. More than that would add up where every deployment
+// replaces all members.
 const keptTombstones = 128
 
-// usedUp reports whether an id that is not in the table may be that of a member that was
-// removed and is forgotten.
+// usedUp reports whether an id that is not in the table is that of a member that was
+// removed and is forgotten, or may be if it is a chosen one.
 func (t memberTable) usedUp(id MemberID) bool {
+	if id.given() {
+		return len(t) > 0 && id < t[len(t)-1].id
+	}
 	greater := 0
 	for _, m := range t {
-		if m.removed && m.id > id {
+		if m.removed && m.id > id && !m.id.given() {
 			greater++
 		}
 	}
@@ -120,16 +123,17 @@ func (t memberTable) usedUp(id MemberID) bool {
 }
 
 // remembered returns the table without the tombstones that nothing depends on. Those that
-// stay suffice for usedUp to know all that went, now and later: keptTombstones with
-// greater ids remain of each.
+// stay suffice for usedUp to know all that went, now and later: the one with the greatest
+// id of all, and keptTombstones with greater ids than that of any chosen one.
 func (s *state) remembered(t memberTable) memberTable {
 	greater := 0
 	kept := make(memberTable, 0, len(t))
-	for _, m := range slices.Backward(t) {
-		if m.removed && greater >= keptTombstones && s.forgettable(m) {
+	for i, m := range slices.Backward(t) {
+		needless := m.id.given() && i < len(t)-1 || greater >= keptTombstones
+		if needless && s.forgettable(m) {
 			continue
 		}
-		if m.removed {
+		if m.removed && !m.id.given() {
 			greater++
 		}
 		kept = append(kept, m)

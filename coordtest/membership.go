@@ -18,7 +18,9 @@ func (e *Ensemble) Add(ctx context.Context) *coord.Coordinator {
 	at := e.Leader(ctx)
 	id := coord.MemberID(1)
 	for have := range e.everUsed() {
-		id = max(id, have+1)
+		if have < 1<<32 { // others are not for us to choose, see coord.MemberID
+			id = max(id, have+1)
+		}
 	}
 	addr := e.newAddress(fmt.Sprintf("member-%v", id))
 	if err := at.AddMember(ctx, coord.Member{ID: id, Addr: addr}); err != nil {

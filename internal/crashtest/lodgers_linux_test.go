@@ -39,7 +39,7 @@ func (x *chaos) oneLodger() {
 
 // admit adds a voter, whatever befalls the ensemble, and starts it.
 func (x *chaos) admit(g *lodger) {
-	x.newest += idsBetween
+	x.newest++
 	cfg := x.joining(&g.visitor, x.newest)
 	cfg.Dir = filepath.Join(x.dir, fmt.Sprint("member-", cfg.ID))
 	if x.cfgs[0].Journal != "" {

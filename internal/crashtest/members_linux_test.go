@@ -12,14 +12,11 @@ import (
 // replaceWithin is how long the ensemble may take to answer a change of members.
 const replaceWithin = 5 * time.Second
 
-// idsBetween is how many visitors may be given ids between those of two new members.
-const idsBetween = 100
-
 // replace has the ensemble have a new member instead of one that it has, on the same host.
 // Whatever befalls the ensemble goes on.
 func (x *chaos) replace(i int) {
 	old := x.cfgs[i]
-	x.newest += idsBetween
+	x.newest++
 	next := old
 	next.ID, next.Members, next.Join = x.newest, nil, nil
 	next.Dir = filepath.Join(x.dir, fmt.Sprint("member-", next.ID))

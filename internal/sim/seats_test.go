@@ -30,10 +30,6 @@ const (
 	guests                    = 2
 )
 
-// idsBetween is how much greater the id of each new member is, so that the ensemble gives
-// guests others.
-const idsBetween = 1000
-
 // seats yields those of the ensemble and those of guests.
 func (w *world) seats() iter.Seq[coord.MemberID] {
 	return func(yield func(coord.MemberID) bool) {
@@ -110,7 +106,7 @@ func (w *world) replace(dice *rand.Rand, seat coord.MemberID) {
 		w.down(seat, dice.IntN(2) == 0)
 	}
 	w.mu.Lock()
-	w.newest += idsBetween
+	w.newest++
 	rc := coord.Reconfiguration{
 		Members: []coord.Member{{ID: w.newest, Addr: addrOf(w.newest)}}, Remove: []coord.MemberID{w.sittingLocked(seat)},
 	}
