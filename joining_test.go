@@ -109,37 +109,43 @@ func TestJoinRefusals(t *testing.T) {
 	mustCreate(t, first, "/goes-on", "")
 }
 
+// removedWhileDown removes a follower of three that is down, and returns it and another
+// member.
+func removedWhileDown(t *testing.T) (e *coordtest.Ensemble, away, at *coord.Coordinator) {
+	t.Helper()
+	e = coordtest.NewEnsemble(t, 3, coordtest.OnDisk(), coordtest.OnSockets())
+	away = e.Follower(t.Context())
+	e.Stop(away)
+	at = e.Leader(t.Context())
+	if err := at.RemoveMember(t.Context(), away.Status().Member); err != nil {
+		t.Fatal(err)
+	}
+	return e, away, at
+}
+
+// comesBackInVain starts a member that was removed, which has to hear that and stop.
+func comesBackInVain(t *testing.T, e *coordtest.Ensemble, away *coord.Coordinator) {
+	t.Helper()
+	again := e.Restart(away)
+	eventually(t, "the removed member to stop", func() bool { return errors.Is(again.Health(), coord.ErrFailed) })
+	if err := again.Health(); !errors.Is(err, coord.ErrNotMember) || !strings.Contains(err.Error(), fmt.Sprintf("member %v was removed", away.Status().Member)) {
+		t.Errorf("Health = %v", err)
+	}
+	mustCreate(t, e.Leader(t.Context()), "/without", "")
+	e.Remove(t.Context(), again)
+}
+
 // TestRemovedMemberDoesNotComeBack removes a member while it is down. It learns that from
 // the others when it comes back, and later from its own directory.
 func TestRemovedMemberDoesNotComeBack(t *testing.T) {
-	e := coordtest.NewEnsemble(t, 3, coordtest.OnDisk(), coordtest.OnSockets())
-	away := e.Follower(t.Context())
-	id := away.Status().Member
-	e.Stop(away)
-	at := e.Leader(t.Context())
-	if err := at.RemoveMember(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	again := e.Restart(away)
-	eventually(t, "the removed member to stop", func() bool { return errors.Is(again.Health(), coord.ErrFailed) })
-	if err := again.Health(); !errors.Is(err, coord.ErrNotMember) || !strings.Contains(err.Error(), fmt.Sprintf("member %v was removed", id)) {
-		t.Errorf("Health = %v", err)
-	}
-	mustCreate(t, at, "/without", "")
-	e.Remove(t.Context(), again)
+	e, away, _ := removedWhileDown(t)
+	comesBackInVain(t, e, away)
 }
 
 // TestForgottenMemberDoesNotComeBack removes a member while it is down, and so many behind
 // it that the ensemble keeps no record of it. It is told all the same.
 func TestForgottenMemberDoesNotComeBack(t *testing.T) {
-	e := coordtest.NewEnsemble(t, 3, coordtest.OnDisk(), coordtest.OnSockets())
-	away := e.Follower(t.Context())
-	id := away.Status().Member
-	e.Stop(away)
-	at := e.Leader(t.Context())
-	if err := at.RemoveMember(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	e, away, at := removedWhileDown(t)
 	var come, leave coord.Reconfiguration
 	for i := range 130 {
 		m := coord.Member{ID: coord.MemberID(100 + i), Role: coord.Observer, Addr: fmt.Sprintf("127.0.0.1:%d", 1+i)}
@@ -153,16 +159,11 @@ func TestForgottenMemberDoesNotComeBack(t *testing.T) {
 		}
 		eventually(t, "the change to be settled", func() bool { return at.Configuration().Settled })
 	}
-	if err := at.AddMember(t.Context(), coord.Member{ID: id, Addr: "127.0.0.1:1"}); !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "removed long ago") {
+	err := at.AddMember(t.Context(), coord.Member{ID: away.Status().Member, Addr: "127.0.0.1:1"})
+	if !errors.Is(err, coord.ErrBadArguments) || !strings.Contains(err.Error(), "removed long ago") {
 		t.Errorf("adding its id = %v, want that it is forgotten and not to be used", err)
 	}
-	again := e.Restart(away)
-	eventually(t, "the removed member to stop", func() bool { return errors.Is(again.Health(), coord.ErrFailed) })
-	if err := again.Health(); !errors.Is(err, coord.ErrNotMember) || !strings.Contains(err.Error(), fmt.Sprintf("member %v was removed", id)) {
-		t.Errorf("Health = %v", err)
-	}
-	mustCreate(t, at, "/without", "")
-	e.Remove(t.Context(), again)
+	comesBackInVain(t, e, away)
 }
 
 // TestObserverIsStartedAgain kills an observer that has joined without an id, and starts it
