@@ -380,7 +380,7 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 
 	// Those who come by themselves leave nothing but the last of them, and no id that
 	// somebody may choose is taken.
-	for i := range MemberID(3 * maxMembers) {
+	for i := range MemberID(maxMembers + 100) {
 		if got := MemberID(ok(request{kind: requestJoin, joining: &joining{directory: fmt.Sprint("d", i), addr: "pod:1"}}).ops[0].value); got != firstGivenID+i {
 			t.Fatalf("observer %d got id %v", i, got)
 		}
@@ -398,7 +398,7 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 	}
 
 	// Of those whose ids were chosen the newest are remembered.
-	for id := MemberID(10); id < 3*maxMembers; id++ {
+	for id := MemberID(10); id < maxMembers+100; id++ {
 		ok(reconfigure(memberChange{id: id, role: Observer, addr: "host:1"}))
 		ok(reconfigure(memberChange{id: id, remove: true}))
 		ok(settleOf(s))
@@ -417,7 +417,7 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 	// The owner's record goes with its session.
 	ses, _ := s.sessions.get(owned)
 	ok(request{kind: requestExpire, expiries: []expiry{{owned, ses.generation, ses.lastTouch(s.members.get(owner))}}})
-	ok(reconfigure(memberChange{id: 4 * maxMembers, role: Observer, addr: "x:1"}))
+	ok(reconfigure(memberChange{id: 2 * maxMembers, role: Observer, addr: "x:1"}))
 	if m := s.members.get(owner); m != nil {
 		t.Errorf("behind the end of its session there is still %+v", m)
 	}
