@@ -366,7 +366,7 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 			t.Errorf("adding member %v = %v (%s), want that it says %q", id, res.code, why, reason)
 		}
 	}
-	const late, owner = 5, 9
+	const late, claimant, owner = 5, 8, 9
 	ok(reconfigure(memberChange{id: late, addr: "late:1"})) // has not joined yet
 	ok(reconfigure(memberChange{id: owner, role: Observer, addr: "owner:1"}))
 	greet(s, owner)
@@ -376,6 +376,14 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 	}}, 0)
 	owned := s.members.get(owner).results[0].session
 	ok(reconfigure(memberChange{id: owner, remove: true}))
+	ok(settleOf(s))
+	claimed := ok(request{kind: requestOpenSession, timeoutMS: 60_000}).session // by one who is forgotten, then
+	ok(reconfigure(memberChange{id: claimant, role: Observer, addr: "claimant:1"}))
+	greet(s, claimant)
+	s.apply(&command{kind: commandBatch, group: rootGroup, member: claimant, batch: &batchCommand{
+		incarnation: 1, number: 1, requests: []request{{kind: requestResume, session: claimed, timeoutMS: 60_000}},
+	}}, 0)
+	ok(reconfigure(memberChange{id: claimant, remove: true}))
 	ok(settleOf(s))
 
 	// Those who come by themselves leave nothing but the last of them, and no id that
@@ -389,7 +397,7 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 			ok(settleOf(s))
 		}
 	}
-	if n := len(s.members); n > 3+2+6 {
+	if n := len(s.members); n > 3+3+6 {
 		t.Errorf("behind observers that came and went %d members are remembered", n)
 	}
 	refused(firstGivenID+7, "are given by the ensemble")
@@ -403,8 +411,11 @@ func TestRemovedMembersAreForgotten(t *testing.T) {
 		ok(reconfigure(memberChange{id: id, remove: true}))
 		ok(settleOf(s))
 	}
-	if n := len(s.members); n > 3+2+6+keptTombstones {
+	if n := len(s.members); n > 3+3+6+keptTombstones {
 		t.Errorf("behind members that were added and removed %d are remembered", n)
+	}
+	if ses, _ := s.sessions.get(claimed); ses.claim == nil || ses.claim.member != claimant || s.members.get(claimant) != nil {
+		t.Errorf("session %+v with the claim %+v; the claimant is %+v, want that it is forgotten", ses, ses.claim, s.members.get(claimant))
 	}
 	if s.members.get(owner) == nil || s.members.get(10) != nil {
 		t.Errorf("member %v, which has a session: %+v; member 10: %+v", owner, s.members.get(owner), s.members.get(10))

@@ -19,8 +19,8 @@ type Reconfiguration struct {
 	Members []Member
 
 	// Remove names members that are to go. Their ids are never used again, and their
-	// processes stop with [ErrNotMember]. If 128 members were removed, lesser ids
-	// than theirs are refused, too, whether anybody had them or not.
+	// processes stop with [ErrNotMember]. If 128 members with chosen ids
+	// were removed, lesser ids than theirs are refused, too, whether anybody had them or not.
 	Remove []MemberID
 
 	// Follows is the zxid of the configuration that this changes, see
