@@ -241,6 +241,7 @@ func (c *contest) finish() {
 	sleep(settle + time.Minute) // and the reaper has come by
 	w.ready()
 	w.converge()
+	w.checkMembers()
 	for _, m := range w.members {
 		p := w.process(m.ID)
 		v, err := p.c.View(context.Background(), coord.Linearizable())

@@ -231,6 +231,24 @@ func (w *world) rest(dice *rand.Rand) {
 	})
 }
 
+// checkMembers is called when all is at rest: the members are those on the seats, also for
+// raft, and nothing is left of guests and of those who were replaced.
+func (w *world) checkMembers() {
+	want := map[coord.MemberID]bool{}
+	for _, m := range w.members {
+		id, _ := w.sitting(m.ID)
+		want[id] = true
+	}
+	for _, m := range w.members {
+		p := w.process(m.ID)
+		conf := p.c.Configuration()
+		foreign := slices.ContainsFunc(conf.Members, func(o coord.Member) bool { return !want[o.ID] })
+		if foreign || !conf.Settled || len(conf.Members) != len(want) {
+			w.violate("members: member %v has the configuration %+v, want %v, settled", p.member, conf, slices.Sorted(maps.Keys(want)))
+		}
+	}
+}
+
 // poll waits for what has to come about soon in fine weather.
 func (w *world) poll(what string, done func() bool) {
 	for until := w.now() + 10*time.Minute; !done(); sleep(time.Second) {

@@ -254,6 +254,7 @@ func (w *world) finish() {
 	time.Sleep(settle)
 	w.ready()
 	w.askAll()
+	w.checkMembers()
 	rested, zxid := w.now(), w.converge()
 	held := w.heldSessions()
 	for _, m := range w.members {

@@ -76,6 +76,9 @@ type process struct {
 	removed bool         // its member may have been, so that it may have failed; of runFaults
 }
 
+// excuses reports whether a process may have failed so.
+func (p *process) excuses(err error) bool { return p.removed && errors.Is(err, coord.ErrNotMember) }
+
 // A keptView is looked at again at the end.
 type keptView struct {
 	view   *coord.View
@@ -201,8 +204,8 @@ func (w *world) down(seat coord.MemberID, order bool) {
 		return
 	}
 	p.killed.Store(int64(w.now()))
-	if p.c.Context().Err() != nil && !p.removed {
-		w.violate("liveness: member %v had failed: %v", p.member, context.Cause(p.c.Context()))
+	if err := context.Cause(p.c.Context()); err != nil && !p.excuses(err) {
+		w.violate("liveness: member %v had failed: %v", p.member, err)
 	}
 	if !order {
 		for _, h := range w.handlesOf(p) {
@@ -215,7 +218,7 @@ func (w *world) down(seat coord.MemberID, order bool) {
 	if order {
 		end = func(c any) error { return c.(*coord.Coordinator).Close() }
 	}
-	if err := end(p.c); err != nil && !p.removed {
+	if err := end(p.c); err != nil && !p.excuses(err) {
 		w.violate("liveness: member %v did not close: %v", p.member, err)
 	}
 	w.mu.Lock()
